@@ -1,0 +1,143 @@
+"""Decoded tiles, kept while there is room: one bounded cache under viewer and runs.
+
+Neighbouring regions, and successive views, share tiles of the file. Reading through this cache
+decodes each of them once as long as they stay within reach.
+
+Memory bound
+------------
+`TileCache.max_bytes`, plus one tile per thread that decodes at the moment. A single tile larger
+than the bound is handed out and not kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_wsi_heatmap.slides.base import Rgb, Slide
+
+Key = tuple[int, int, int, int]
+
+SMALLEST_TILE = 256
+"""px: smaller tiles of a file are grouped, since each tile kept costs a look-up and a copy."""
+
+
+class TileCache:
+    """Least recently used tiles of any number of slides, at most `max_bytes` of them."""
+
+    def __init__(self, max_bytes: int = 256 << 20) -> None:
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        self.hits = self.misses = 0
+        self._tiles: OrderedDict[Key, Rgb] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Key) -> Rgb | None:
+        """Return the tile and mark it as used, or None."""
+        with self._lock:
+            tile = self._tiles.get(key)
+            if tile is None:
+                self.misses += 1
+            else:
+                self.hits += 1
+                self._tiles.move_to_end(key)
+            return tile
+
+    def put(self, key: Key, tile: Rgb) -> None:
+        """Keep a tile; the least recently used ones make room."""
+        with self._lock:
+            if key in self._tiles or tile.nbytes > self.max_bytes:
+                return
+            self._tiles[key] = tile
+            self.bytes += tile.nbytes
+            while self.bytes > self.max_bytes:
+                self.bytes -= self._tiles.popitem(last=False)[1].nbytes
+
+    def clear(self) -> None:
+        """Forget all tiles."""
+        with self._lock:
+            self._tiles.clear()
+            self.bytes = 0
+
+
+class CachedSlide:
+    """Reads boxes of a slide through a `TileCache`.
+
+    Parameters
+    ----------
+    slide : Slide
+    cache : TileCache
+        May be shared between slides and threads.
+    """
+
+    def __init__(self, slide: Slide, cache: TileCache) -> None:
+        self.slide, self.cache = slide, cache
+        self._tiles = tuple(_cache_tile(level.tile, level.shape) for level in slide.levels)
+
+    def tile_shape(self, level: int) -> tuple[int, int]:
+        """(height, width) of the unit that is decoded and kept, pixels of `level`."""
+        return self._tiles[level]
+
+    def read_region(self, level: int, y: int, x: int, height: int, width: int) -> Rgb:
+        """Read a box like `Slide.read_region`, decoding only tiles that are not kept.
+
+        Raises
+        ------
+        SlideReadError
+            If one of the tiles under the box cannot be read. A damaged tile can so fail a box
+            that touches only its sound neighbour within the same unit: read that box from the
+            slide itself to know.
+        """
+        out = np.empty((height, width, 3), np.uint8)
+        level_height, level_width = self.slide.levels[level].shape
+        if y < 0 or x < 0 or y + height > level_height or x + width > level_width:
+            out[:] = self.slide.background
+        for tile_y, tile_x in self._touched(level, y, x, height, width):
+            tile = self._tile(level, tile_y, tile_x)
+            top, left = tile_y * self._tiles[level][0] - y, tile_x * self._tiles[level][1] - x
+            _paste(out, tile, top, left)
+        return out
+
+    def _touched(
+        self, level: int, y: int, x: int, height: int, width: int
+    ) -> Iterator[tuple[int, int]]:
+        (tile_h, tile_w), (level_h, level_w) = self._tiles[level], self.slide.levels[level].shape
+        for tile_y in range(max(0, y) // tile_h, -(-min(y + height, level_h) // tile_h)):
+            for tile_x in range(max(0, x) // tile_w, -(-min(x + width, level_w) // tile_w)):
+                yield tile_y, tile_x
+
+    def _tile(self, level: int, tile_y: int, tile_x: int) -> Rgb:
+        key = (id(self.slide), level, tile_y, tile_x)
+        tile = self.cache.get(key)
+        if tile is None:
+            tile = self._decode(level, tile_y, tile_x)
+            self.cache.put(key, tile)
+        return tile
+
+    def _decode(self, level: int, tile_y: int, tile_x: int) -> Rgb:
+        (tile_h, tile_w), (level_h, level_w) = self._tiles[level], self.slide.levels[level].shape
+        y, x = tile_y * tile_h, tile_x * tile_w
+        return self.slide.read_region(
+            level, y, x, min(tile_h, level_h - y), min(tile_w, level_w - x)
+        )
+
+
+def _cache_tile(tile: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
+    height, width = (
+        min(side, size * -(-SMALLEST_TILE // size)) for size, side in zip(tile, shape, strict=True)
+    )
+    return max(1, height), max(1, width)
+
+
+def _paste(out: Rgb, tile: Rgb, top: int, left: int) -> None:
+    y0, x0 = max(0, top), max(0, left)
+    y1 = min(len(out), top + tile.shape[0])
+    x1 = min(out.shape[1], left + tile.shape[1])
+    if y0 < y1 and x0 < x1:
+        out[y0:y1, x0:x1] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
