@@ -11,9 +11,11 @@ than the bound is handed out and not kept.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.slides.base import Rgb, Slide
 
 Key = tuple[int, int, int, int]
+
+# Tiles are told apart by a number per slide: an id() would be given again after a slide is gone.
+_tokens: WeakKeyDictionary[Slide, int] = WeakKeyDictionary()
+_next_token = itertools.count()
+_token_lock = threading.Lock()
 
 SMALLEST_TILE = 256
 """px: smaller tiles of a file are grouped, since each tile kept costs a look-up and a copy."""
@@ -78,6 +85,8 @@ class CachedSlide:
 
     def __init__(self, slide: Slide, cache: TileCache) -> None:
         self.slide, self.cache = slide, cache
+        with _token_lock:
+            self._token = _tokens.setdefault(slide, next(_next_token))
         self._tiles = tuple(_cache_tile(level.tile, level.shape) for level in slide.levels)
 
     def tile_shape(self, level: int) -> tuple[int, int]:
@@ -113,7 +122,7 @@ class CachedSlide:
                 yield tile_y, tile_x
 
     def _tile(self, level: int, tile_y: int, tile_x: int) -> Rgb:
-        key = (id(self.slide), level, tile_y, tile_x)
+        key = (self._token, level, tile_y, tile_x)
         tile = self.cache.get(key)
         if tile is None:
             tile = self._decode(level, tile_y, tile_x)

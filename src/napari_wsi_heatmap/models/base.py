@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import abc
+import contextlib
+import copy
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from napari_wsi_heatmap.errors import ModelOutputError
+from napari_wsi_heatmap.errors import HeatmapError, ModelRunError, one_line
+from napari_wsi_heatmap.models.identity import module_sha256
+from napari_wsi_heatmap.models.outputs import activate, as_values, select_output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Tensor = torch.Tensor
 
@@ -39,6 +43,10 @@ class HeatmapModel(abc.ABC):
         Pixels of the window per cell of a dense output; None: window / h.
     batch_size : int or None
         Number of windows that suits the model; None: measured at the dry run.
+    unit : str
+        Unit of its values, for the colour bar.
+    limits : (float, float) or None
+        Values that the colour map should span; None: those that occur.
     """
 
     name: str
@@ -50,18 +58,30 @@ class HeatmapModel(abc.ABC):
     output: int | str | None = None
     output_stride: float | None = None
     batch_size: int | None = None
+    unit: str = ""
+    limits: tuple[float, float] | None = None
 
     @property
     @abc.abstractmethod
     def sha256(self) -> str:
-        """Hex digest of what decides its values."""
+        """Hex digest of what decides its values; costs reading its weights."""
 
     @abc.abstractmethod
     def forward(self, batch: Tensor) -> Any:
         """Run on (N, 3, H, W), already transformed."""
 
-    def to(self, device: torch.device) -> None:
+    def to(self, device: torch.device) -> None:  # noqa: B027 - a function has nothing to move
         """Move to `device` and set evaluation mode. Nothing to do for a plain function."""
+
+    def restore(self) -> None:  # noqa: B027 - nor to put back
+        """Put back what `to` changed. Nothing to do for a plain function."""
+
+    def settle(self, **settings: Any) -> None:
+        """Take over settings that `models.settings.checked` has checked."""
+        for name, value in settings.items():
+            setattr(self, name, value)
+        if "activation" in settings:  # probabilities, whatever the values were before
+            self.unit, self.limits = "", (0.0, 1.0)
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Values of a batch of patches.
@@ -74,71 +94,75 @@ class HeatmapModel(abc.ABC):
         Returns
         -------
         (N, C) or (N, C, h, w) float32
+
+        Raises
+        ------
+        ModelRunError
+            If the model or its transform raises.
+        ModelOutputError
+            If what it returns cannot be placed.
         """
-        if self.transform is not None:
-            batch = self.transform(batch)
-        values = select_output(self.forward(batch), self.output)
+        values = select_output(self._raw(batch), self.output)
         return activate(as_values(values, len(batch)), self.activation)
 
+    def _raw(self, batch: Tensor) -> Any:
+        try:
+            return self.forward(batch if self.transform is None else self.transform(batch))
+        except HeatmapError:
+            raise
+        except Exception as error:
+            raise _run_error(error) from error
 
-def select_output(values: Any, output: int | str | None) -> Tensor:
-    """Pick the tensor that is drawn from a tensor, tuple or dict."""
-    if isinstance(values, torch.Tensor):
-        return values
-    keys = _keys(values)
-    if output is None or output not in keys:
-        raise ModelOutputError(
-            f"the model returned a {type(values).__name__} of {keys}",
-            None if output is None else f"there is no output {output!r}",
-            f"choose one with output={keys[0] if keys else None!r}",
-        )
-    return select_output(values[output], None)
+    def _digest(self, core: str) -> str:
+        """`core`, with what is done before and after the model where there is such a thing."""
+        if self.transform is None and self.activation is None:
+            return core
+        transform = self.transform and module_sha256(self.transform)
+        return hashlib.sha256(f"{core} {transform} {self.activation}".encode()).hexdigest()
+
+    def __repr__(self) -> str:
+        height, width = self.window
+        where = "" if self.mpp is None else f" at {self.mpp:g} µm/px"
+        return f"<{type(self).__name__} {self.name!r} {height} x {width} px{where}>"
 
 
-def _keys(values: Any) -> list[Any]:
-    if isinstance(values, dict):
-        return list(values)
-    if isinstance(values, (tuple, list)):
-        return list(range(len(values)))
-    raise ModelOutputError(
-        f"the model returned a {type(values).__name__}",
-        do="it must return a tensor (N,), (N, C) or (N, C, h, w)",
+Model = TypeVar("Model", bound=HeatmapModel)
+
+
+def adapted(model: Model, **settings: Any) -> Model:
+    """Return `model`, or where settings are given a copy that has them."""
+    if not settings:
+        return model
+    model = copy.copy(model)
+    model.settle(**settings)
+    return model
+
+
+@contextlib.contextmanager
+def inference(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[None]:
+    """Run models inside this: no gradients, and autocast where `dtype` is a smaller one.
+
+    Patches stay float32; the operations that gain from `dtype` cast them.
+    """
+    smaller = dtype != torch.float32
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, dtype=dtype if smaller else None, enabled=smaller),
+    ):
+        yield
+
+
+def _run_error(error: Exception) -> ModelRunError:
+    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return ModelRunError(
+        f"the model raised {type(error).__name__}{_reason(error)}",
+        do="choose a smaller batch_size" if memory else None,
     )
 
 
-def as_values(values: Tensor, n: int) -> Tensor:
-    """Bring (N,), (N, C) or (N, C, h, w) to (N, C) or (N, C, h, w) float32."""
-    if values.ndim == 1:
-        values = values[:, None]
-    if values.ndim not in (2, 4) or len(values) != n or 0 in values.shape:
-        raise ModelOutputError(
-            f"the model returned shape {tuple(values.shape)} for {n} windows",
-            do=f"it must return ({n},), ({n}, C) or ({n}, C, h, w)",
-        )
-    if values.is_complex():
-        raise ModelOutputError("the model returned complex numbers", do="return real values")
-    return values.to(torch.float32)
-
-
-def activate(values: Tensor, activation: str | None) -> Tensor:
-    """Apply softmax (over C) or sigmoid, or nothing."""
-    if activation == "softmax":
-        return values.softmax(1)
-    return values.sigmoid() if activation == "sigmoid" else values
-
-
-def module_sha256(module: Any) -> str:
-    """Hex digest of a callable: its qualified name and, of a module, its state_dict."""
-    digest = hashlib.sha256(qualified_name(module).encode())
-    if isinstance(module, torch.nn.Module):
-        for key, value in sorted(module.state_dict().items()):
-            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-                          if value.ndim else repr(value.item()).encode())
-    return digest.hexdigest()
-
-
-def qualified_name(thing: Any) -> str:
-    """Module and qualified name of a function, or of an object's class."""
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{named.__module__}.{named.__qualname__}"
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    # torch answers a pickle with the advice to load it unsafely; that is not ours to pass on.
+    if "weights_only" in text or "weights only" in text.lower():
+        return ": it tried to load weights that are not plain data"
+    return f": {one_line(text.splitlines()[0])}" if text else ""

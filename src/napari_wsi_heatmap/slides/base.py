@@ -100,6 +100,10 @@ class Slide(abc.ABC):
     def close(self) -> None:
         """Release the file; reading afterwards is an error, closing again is not."""
 
+    def changed(self) -> str | None:
+        """Say why the file is no longer the one that was opened; None while it is."""
+        return None
+
     @property
     def associated_images(self) -> Mapping[str, Rgb]:
         """Label, macro, thumbnail by name, each (H, W, 3) uint8, read when asked for."""

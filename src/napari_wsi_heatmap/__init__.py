@@ -1,0 +1,77 @@
+"""Run a torch model over a whole-slide image and watch the heatmap grow in napari.
+
+The way of the data::
+
+    slide -> grid -> regions -> reader threads -> device -> windows -> batches -> model -> pieces -> map
+
+>>> import napari_wsi_heatmap as wh
+>>> slide = wh.open_slide("slide.svs")
+>>> for piece in wh.run(slide, "hematoxylin", out="map.zarr"):
+...     print(piece.positions, piece.values)
+>>> wh.open_heatmap("map.zarr").export("map.png", slide=slide)
+
+Names are imported when first used: opening a slide does not pay for importing torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_wsi_heatmap.control import RunControl
+    from napari_wsi_heatmap.errors import HeatmapError
+    from napari_wsi_heatmap.heatmap import Heatmap, Piece, open_heatmap
+    from napari_wsi_heatmap.launch import compute_heatmap, predict_windows, resume, run
+    from napari_wsi_heatmap.models import load_model
+    from napari_wsi_heatmap.settings import RunSettings
+    from napari_wsi_heatmap.show import show_heatmap
+    from napari_wsi_heatmap.slides import open_slide
+
+_HOMES = {
+    "Heatmap": "heatmap",
+    "HeatmapError": "errors",
+    "Piece": "heatmap",
+    "RunControl": "control",
+    "RunSettings": "settings",
+    "compute_heatmap": "launch",
+    "load_model": "models",
+    "open_heatmap": "heatmap",
+    "open_slide": "slides",
+    "predict_windows": "launch",
+    "resume": "launch",
+    "run": "launch",
+    "show_heatmap": "show",
+}
+
+__all__ = [
+    "Heatmap",
+    "HeatmapError",
+    "Piece",
+    "RunControl",
+    "RunSettings",
+    "compute_heatmap",
+    "load_model",
+    "open_heatmap",
+    "open_slide",
+    "predict_windows",
+    "resume",
+    "run",
+    "show_heatmap",
+]
+
+try:
+    __version__ = version("napari-wsi-heatmap")
+except PackageNotFoundError:
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

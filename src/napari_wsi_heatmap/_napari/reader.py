@@ -1,0 +1,67 @@
+"""npe2 reader: a slide's file becomes a lazy multiscale layer in micrometres.
+
+`get_reader` decides by the name and a look at the first bytes; nothing heavy is imported before
+the slide is opened.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from napari_wsi_heatmap.slides import looks_like_slide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_wsi_heatmap.slides.base import Slide
+
+    Path = str | os.PathLike[str]
+    LayerData = tuple[list[Any], dict[str, Any], str]
+
+
+def get_reader(path: Path | Sequence[Path]) -> Callable[[Any], list[LayerData]] | None:
+    """Return the function that reads these slides, or None if one of them is no slide.
+
+    Parameters
+    ----------
+    path : str or list of str
+        As napari hands it over; several files give a layer each.
+    """
+    paths = _paths(path)
+    accepted = bool(paths) and all(looks_like_slide(one) for one in paths)
+    return read_slides if accepted else None
+
+
+def read_slides(path: Path | Sequence[Path]) -> list[LayerData]:
+    """Open one slide or several and return a layer for each.
+
+    Raises
+    ------
+    SlideOpenError
+        With the reason in one line, if a file is no slide after all.
+    """
+    from napari_wsi_heatmap._napari.slide_layer import slide_layer
+
+    return [slide_layer(slide) for slide in _open_each_once(_paths(path))]
+
+
+def _open_each_once(paths: list[str]) -> list[Slide]:
+    """Open slides; the files of one DICOM series, dropped together, are one slide."""
+    from napari_wsi_heatmap.slides import open_slide
+
+    slides: dict[str, Slide] = {}
+    for path in paths:
+        slide = open_slide(path)
+        if slides.setdefault(_identity(slide, path), slide) is not slide:
+            slide.close()
+    return list(slides.values())
+
+
+def _identity(slide: Slide, path: str) -> str:
+    return slide.fingerprint if path.lower().endswith(".dcm") else path
+
+
+def _paths(path: Path | Sequence[Path]) -> list[str]:
+    several = isinstance(path, (list, tuple))
+    return [os.fspath(one) for one in (path if several else [path])]

@@ -1,0 +1,240 @@
+"""The loop: regions are read, windows cut from them, run through the model, put on the map.
+
+`Run.pieces` is all there is: one generator of `Piece` that script, console, command line, dock
+and tests consume alike. Reading goes on in threads while the model computes; a writer thread
+saves. Nothing is called back.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_wsi_heatmap.control import RunControl
+from napari_wsi_heatmap.cut import BatchCutter
+from napari_wsi_heatmap.errors import SlideChangedError, StoreFullError
+from napari_wsi_heatmap.dense import new_map
+from napari_wsi_heatmap.heatmap import Heatmap, Piece
+from napari_wsi_heatmap.loader import Loader
+from napari_wsi_heatmap.order import GridOrder
+from napari_wsi_heatmap.output import RunOutput
+from napari_wsi_heatmap.states import DONE, FAILED, HANGS_OVER, NOT_FINITE, count_states
+from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from napari_wsi_heatmap.cut import Batch
+    from napari_wsi_heatmap.growing import GrowingMap
+    from napari_wsi_heatmap.loader import LoadedRegion
+    from napari_wsi_heatmap.order import Box
+    from napari_wsi_heatmap.plan import Plan
+
+CHECK_S = 5.0
+"""Seconds between looks at whether the slide's file is still the one that was opened."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come."""
+
+    planned: int
+    """Windows to compute in all, those of earlier sessions included."""
+    done: int
+    failed: int
+    per_second: float
+    """Windows per second of this session, pauses left out."""
+    seconds_left: float | None
+    waiting_s: float
+    """Seconds since the last region arrived."""
+
+
+class Run:
+    """A planned run, to be iterated once.
+
+    Parameters
+    ----------
+    plan : Plan
+    out : Path, optional
+        The store; None keeps the map in memory.
+    control : RunControl, optional
+    model_spec : str, optional
+        What `load_model` makes the model from again, for a later resume.
+    again : bool
+        Compute windows that failed once more.
+
+    Attributes
+    ----------
+    growing : GrowingMap
+        The buffer that a viewer may look at while the run goes on.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        out: Path | None = None,
+        control: RunControl | None = None,
+        *,
+        model_spec: str | None = None,
+        again: bool = False,
+    ) -> None:
+        self.plan = plan
+        self.control = control or RunControl()
+        self.growing: GrowingMap = new_map(plan.frame, plan.selection.state)
+        self._output = RunOutput(plan, self.growing, out, model_spec, again=again)
+        self._computed, self._active_s, self._checked = 0, 0.0, 0.0
+        slide = CachedSlide(plan.slide, TileCache(plan.settings.memory_bytes // 2))
+        self._order = GridOrder(
+            plan.grid,
+            self.growing.pending,
+            slide.tile_shape(plan.grid.spec.level),
+            plan.settings.order,
+            plan.settings.viewport,
+            sparse=not plan.frame.dense,
+        )
+        self._loader = Loader(
+            slide,
+            plan.grid,
+            self._order,
+            self.control.cancelled,
+            readers=plan.settings.reader_threads,
+            memory=plan.settings.memory_bytes // 2,
+        )
+
+    def pieces(self) -> Iterator[Piece]:
+        """Compute what is pending; yield each batch as it is done.
+
+        Closing the generator, cancelling, an error or the end all leave the store complete up to
+        the last piece, with the reason in its record.
+        """
+        with self._session():
+            cutter = BatchCutter(self.plan.grid, self.plan.batch_size, self.plan.predictor.device)
+            for loaded in self._loader:
+                if loaded.failed:
+                    yield self._fail(loaded)
+                for batch in cutter.cut(loaded):
+                    if not self._go_on():
+                        return
+                    yield self._compute(batch)
+            for batch in cutter.tail():
+                if self._go_on():
+                    yield self._compute(batch)
+
+    def look_at(self, viewport: Box) -> None:
+        """Compute what somebody looks at next: (y0, x0, y1, x1), level-0 pixels."""
+        if self.plan.settings.order == "viewport":
+            self._order.look_at(viewport)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is, or would be, in ``run.json``."""
+        return self._output.record
+
+    @property
+    def out(self) -> Path | None:
+        """The store; None if the map is only in memory."""
+        return self._output.path
+
+    @property
+    def heatmap(self) -> Heatmap:
+        """The heatmap as it is now; it shares the run's buffer."""
+        growing = self.growing
+        return Heatmap(growing.values, growing.state, self.plan.frame, self.record, self.out)
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run has come."""
+        counts = count_states(self.growing.state)
+        planned = counts["done"] + counts["failed"] + counts["pending"]
+        rate = self._computed / self._active_s if self._active_s > 0 else 0.0
+        left = counts["pending"] / rate if rate else None
+        waiting = time.monotonic() - self._loader.last_arrival
+        return Progress(planned, counts["done"], counts["failed"], rate, left, waiting)
+
+    def _compute(self, batch: Batch) -> Piece:
+        values = self.plan.predictor(batch.patches, len(batch.index))  # (n, C[, h, w])
+        finite = np.isfinite(values.reshape(len(values), -1)).all(1)
+        state = np.where(finite, DONE, DONE | NOT_FINITE).astype(np.uint8)
+        return self._place(batch.index, values, state)
+
+    def _fail(self, loaded: LoadedRegion) -> Piece:
+        self._output.failures |= loaded.failed
+        index = np.array(sorted(loaded.failed), np.int64)
+        cells = self.plan.frame.patch_cells if self.plan.frame.dense else ()
+        values = np.full((len(index), self.plan.frame.channels, *cells), np.nan, np.float32)
+        return self._place(index, values, np.full(len(index), FAILED, np.uint8))
+
+    def _place(
+        self, index: NDArray[np.int64], values: NDArray[np.float32], state: NDArray[np.uint8]
+    ) -> Piece:
+        state |= self.growing.state.ravel()[index] & np.uint8(HANGS_OVER)
+        self.growing.add(index, values, state)
+        self._count(len(index))
+        positions = self.plan.grid.positions(index)
+        return Piece(values, index, positions, state, self.plan.model.name)
+
+    def _count(self, windows: int) -> None:
+        now = time.monotonic()
+        self._computed, self._active_s = self._computed + windows, self._active_s + now - self._tick
+        self._tick = now
+
+    def _go_on(self) -> bool:
+        """Wait while paused; False when cancelled; raise what must stop the run."""
+        while self.control.wait_while_paused():
+            self._tick = time.monotonic() if self.control.was_paused() else self._tick
+            self._check_slide()
+            try:
+                self._output.check()
+            except StoreFullError as full:
+                if not self.control.pauses_on_trouble:
+                    raise
+                self.control.pause(str(full))
+                self._output.paused(str(full))
+            else:
+                return True
+        return False
+
+    def _check_slide(self, *, now: bool = False) -> None:
+        if not now and time.monotonic() - self._checked < CHECK_S:
+            return
+        self._checked = time.monotonic()
+        reason = self.plan.slide.changed()
+        if reason is not None:
+            raise SlideChangedError(
+                reason, self.plan.slide.path, "what was computed before is kept; begin a new output"
+            )
+
+    @contextmanager
+    def _session(self) -> Iterator[None]:
+        """Open the output; close it, the loader and the model whatever happens."""
+        self._checked = self._tick = time.monotonic()
+        error: BaseException | None = None
+        try:
+            self._output.open()
+            yield
+            self._check_slide(now=True)
+        except (GeneratorExit, KeyboardInterrupt):
+            raise
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self._loader.close()
+            self.plan.model.restore()
+            self._note_seconds()
+            cancelled = self.control.cancelled.is_set()
+            self._output.close(error, "cancelled" if cancelled else "interrupted")
+
+    def _note_seconds(self) -> None:
+        seconds = self.record["seconds"]
+        spent = {"active": self._active_s, "waiting_for_reading": self._loader.wait_s}
+        for name, value in spent.items():
+            seconds[name] = round(seconds.get(name, 0.0) + value, 3)

@@ -1,0 +1,368 @@
+"""The levels that a viewer reads: stored in the file, halved from a finer one, kept in memory.
+
+Each has a `shape` (height, width) and ``read(y, x, height, width)``, which returns RGB of a box
+inside it. `plan_levels` says which levels a slide gets; `LazyArray` dresses one as an array.
+
+A viewer must go on where a file is damaged: what cannot be read is drawn as a grey checker,
+never as white, and reported once for each slide.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+
+import numpy as np
+
+from napari_wsi_heatmap.errors import one_line
+from napari_wsi_heatmap.slides.base import Level
+from napari_wsi_heatmap.tilecache import CachedSlide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_wsi_heatmap.slides.base import Rgb, Slide
+    from napari_wsi_heatmap.tilecache import TileCache
+
+logger = logging.getLogger(__name__)
+
+SMALLEST_SIDE = 1024
+"""px: halving goes on until the longer side is not above this; napari reads that level whole."""
+
+CHUNK = 512
+"""px: side of what is read at once and of halved tiles kept; smaller costs time, larger pans."""
+
+RETRY_SECONDS = 30.0
+"""s: a tile that could not be read is asked for again after this, not at every pan."""
+
+_CHECKER = (np.indices((64, 64)) // 16).sum(0) % 2
+_CHECKER_GREYS = (np.array([176, 144], np.uint8))[_CHECKER][..., None].repeat(3, axis=2)
+
+
+class ViewLevel(Protocol):
+    """One resolution as a viewer reads it."""
+
+    shape: tuple[int, int]
+    """(height, width) in pixels of this level."""
+    chunk: tuple[int, int]
+    """(height, width) of the boxes that are best read at once."""
+
+    def read(self, y: int, x: int, height: int, width: int) -> Rgb:
+        """Return (height, width, 3) uint8 of a box inside the level."""
+        ...
+
+
+class PlannedLevel(NamedTuple):
+    """A level of the pyramid: one of the file, or the finer one halved."""
+
+    shape: tuple[int, int]
+    stored: int | None
+    """Index among the slide's levels; None for a halved one."""
+
+
+def plan_levels(shapes: Sequence[tuple[int, int]]) -> list[PlannedLevel]:
+    """Fill the gaps between a slide's levels, and below them, with halved ones.
+
+    Parameters
+    ----------
+    shapes : sequence of (int, int)
+        (height, width) of the slide's levels, finest first.
+
+    Returns
+    -------
+    list of PlannedLevel
+        Areas strictly decreasing, neighbours about a factor 2 apart, the last with a longer
+        side of at most `SMALLEST_SIDE`. Levels of the file that are not smaller than the one
+        before are left out.
+    """
+    plan = [PlannedLevel(shapes[0], 0)]
+    for index, shape in enumerate(shapes[1:], start=1):
+        ratio = math.sqrt(_area(plan[-1].shape) / _area(shape))
+        for _ in range(round(math.log2(max(1, ratio))) - 1):
+            plan.append(PlannedLevel(half_shape(plan[-1].shape), None))
+        if _area(shape) < _area(plan[-1].shape):
+            plan.append(PlannedLevel(shape, index))
+    while max(plan[-1].shape) > SMALLEST_SIDE:
+        plan.append(PlannedLevel(half_shape(plan[-1].shape), None))
+    return plan
+
+
+def half_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a level halved; an odd last row or column is kept."""
+    return -(-shape[0] // 2), -(-shape[1] // 2)
+
+
+def halve(rgb: Rgb) -> Rgb:
+    """Mean of each 2 x 2 pixels, rounded half up; at an odd border of those that exist.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+
+    Returns
+    -------
+    (ceil(H/2), ceil(W/2), 3) uint8
+    """
+    height, width = rgb.shape[:2]
+    if height % 2 or width % 2:
+        rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    sums = np.add(rgb[0::2], rgb[1::2], dtype=np.uint16)
+    fours = sums[:, 0::2] + sums[:, 1::2]
+    fours += 2
+    fours >>= 2
+    return fours.astype(np.uint8)
+
+
+class _Tiles(CachedSlide):
+    """Tiles through the cache, each decoded by one thread at a time.
+
+    A lock of many, chosen by the tile: two threads in need of the same tile decode it once, and
+    hardly ever wait for another's.
+    """
+
+    def __init__(self, slide: Slide, cache: TileCache) -> None:
+        super().__init__(slide, cache)
+        self._locks = tuple(threading.Lock() for _ in range(64))
+
+    def _tile(self, level: int, tile_y: int, tile_x: int) -> Rgb:
+        with self._locks[hash((level, tile_y, tile_x)) % len(self._locks)]:
+            return super()._tile(level, tile_y, tile_x)
+
+
+class SlideTiles(_Tiles):
+    """A slide's tiles for a viewer: unreadable ones become a checker, said once.
+
+    Attributes
+    ----------
+    failures : int
+        Tiles given out as a checker so far.
+    problem : str or None
+        The first thing that went wrong, one line.
+    """
+
+    def __init__(self, slide: Slide, cache: TileCache) -> None:
+        super().__init__(slide, cache)
+        self.failures = 0
+        self.problem: str | None = None
+        self._failed: dict[tuple[int, int, int], float] = {}
+        self._listeners: list[Callable[[str], None]] = []
+        self._reporting = threading.Lock()
+
+    def on_problem(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener(message)`` at the first unreadable tile, or now if there was one.
+
+        It is called from the thread that reads.
+        """
+        with self._reporting:
+            self._listeners.append(listener)
+            problem = self.problem
+        if problem is not None:
+            listener(problem)
+
+    def report(self, error: Exception) -> None:
+        """Log and pass on the first problem of this slide; stay silent about the others."""
+        with self._reporting:
+            if self.problem is not None:
+                return
+            self.problem = (
+                f"{self.slide.name}: parts cannot be read and are drawn as a grey checker "
+                f"({one_line(error, 160)})"
+            )
+            listeners = tuple(self._listeners)
+        logger.warning("%s", self.problem)
+        for listener in listeners:
+            listener(self.problem)
+
+    def _decode(self, level: int, tile_y: int, tile_x: int) -> Rgb:
+        key = (level, tile_y, tile_x)
+        if time.monotonic() - self._failed.get(key, -math.inf) < RETRY_SECONDS:
+            raise _KnownBadError
+        try:
+            return super()._decode(level, tile_y, tile_x)
+        except Exception:
+            self._failed[key] = time.monotonic()
+            raise
+
+    def _tile(self, level: int, tile_y: int, tile_x: int) -> Rgb:
+        try:
+            return super()._tile(level, tile_y, tile_x)
+        # A slide may come from the user's own function: whatever it raises, the viewer goes on.
+        except Exception as error:  # noqa: BLE001
+            self.failures += 1
+            self.report(error)
+            return self._checker(level, tile_y, tile_x)
+
+    def _checker(self, level: int, tile_y: int, tile_x: int) -> Rgb:
+        (tile_h, tile_w), (level_h, level_w) = (
+            self.tile_shape(level),
+            self.slide.levels[level].shape,
+        )
+        y, x = tile_y * tile_h, tile_x * tile_w
+        rows = np.arange(y, min(y + tile_h, level_h)) % 64
+        columns = np.arange(x, min(x + tile_w, level_w)) % 64
+        return cast("Rgb", _CHECKER_GREYS[np.ix_(rows, columns)])
+
+
+class _KnownBadError(Exception):
+    """A tile that could not be read a moment ago; it is not tried again yet."""
+
+
+class FileLevel:
+    """A level stored in the file."""
+
+    def __init__(self, tiles: SlideTiles, index: int) -> None:
+        self._tiles, self._index = tiles, index
+        self.shape = tiles.slide.levels[index].shape
+        self.chunk = chunk_for(tiles.tile_shape(index), self.shape)
+
+    def read(self, y: int, x: int, height: int, width: int) -> Rgb:
+        """Return stored pixels; a checker where they cannot be read."""
+        return self._tiles.read_region(self._index, y, x, height, width)
+
+
+class HalvedLevel:
+    """The next finer level at half its size, its tiles kept in the same cache.
+
+    Parameters
+    ----------
+    finer : ViewLevel
+    tiles : SlideTiles
+        Of the slide below; tiles are not kept while it cannot be read.
+    """
+
+    def __init__(self, finer: ViewLevel, tiles: SlideTiles) -> None:
+        self.shape = half_shape(finer.shape)
+        self.chunk = chunk_for((CHUNK, CHUNK), self.shape)
+        # CachedSlide uses of a slide what _HalvedPixels has; making it a whole Slide says no more.
+        pixels = cast("Slide", _HalvedPixels(finer, self.shape, tiles))
+        self._tiles = _HalvedTiles(pixels, tiles)
+
+    def read(self, y: int, x: int, height: int, width: int) -> Rgb:
+        """Return means of 2 x 2 pixels of the finer level."""
+        return self._tiles.read_region(0, y, x, height, width)
+
+
+class _HalvedPixels:
+    """What `CachedSlide` needs to know of a slide: here, a level halved."""
+
+    def __init__(self, finer: ViewLevel, shape: tuple[int, int], tiles: SlideTiles) -> None:
+        self._finer = finer
+        self.levels = (Level(shape, (1.0, 1.0), (CHUNK, CHUNK)),)
+        self.background = tiles.slide.background
+
+    def read_region(self, level: int, y: int, x: int, height: int, width: int) -> Rgb:
+        finer_height, finer_width = self._finer.shape
+        y, x, height, width = 2 * y, 2 * x, 2 * height, 2 * width
+        box = (y, x, min(height, finer_height - y), min(width, finer_width - x))
+        return halve(self._finer.read(*box))
+
+
+class _HalvedTiles(_Tiles):
+    """Halved tiles; one with a checker in it is handed out, not kept."""
+
+    def __init__(self, pixels: Slide, below: SlideTiles) -> None:
+        super().__init__(pixels, below.cache)
+        self._below = below
+
+    def _tile(self, level: int, tile_y: int, tile_x: int) -> Rgb:
+        key = (self._token, level, tile_y, tile_x)
+        with self._locks[hash(key) % len(self._locks)]:
+            tile = self.cache.get(key)
+            if tile is not None:
+                return tile
+            failures = self._below.failures
+            tile = self._decode(level, tile_y, tile_x)
+            if self._below.failures == failures:
+                self.cache.put(key, tile)
+            return tile
+
+
+class KeptLevel:
+    """A small level that is computed whole when first read, and then kept in memory."""
+
+    def __init__(self, level: ViewLevel, tiles: SlideTiles) -> None:
+        self._level, self._tiles = level, tiles
+        self.shape, self.chunk = level.shape, level.chunk
+        self._pixels: Rgb | None = None
+        self._lock = threading.Lock()
+
+    def read(self, y: int, x: int, height: int, width: int) -> Rgb:
+        """Return a view into the level in memory."""
+        with self._lock:
+            pixels = self._whole() if self._pixels is None else self._pixels
+        return pixels[y : y + height, x : x + width]
+
+    def _whole(self) -> Rgb:
+        failures = self._tiles.failures
+        pixels = self._level.read(0, 0, *self.shape)
+        if self._tiles.failures == failures:
+            pixels.setflags(write=False)
+            self._pixels = pixels
+        return pixels
+
+
+class LazyArray:
+    """A level dressed as an array that reads when it is sliced.
+
+    Attributes
+    ----------
+    shape : (int, int, int)
+        (height, width, 3), uint8.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 3
+
+    def __init__(self, level: ViewLevel) -> None:
+        self._level = level
+        self.shape = (*level.shape, 3)
+        self.size = math.prod(self.shape)
+
+    def __getitem__(self, key: Any) -> Any:
+        rows, columns, channels = (*(key if isinstance(key, tuple) else (key,)), _ALL, _ALL)[:3]
+        y, height, inner_rows = _span(rows, self.shape[0])
+        x, width, inner_columns = _span(columns, self.shape[1])
+        box = self._level.read(y, x, height, width)
+        return box[..., channels][:, inner_columns][inner_rows]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self[:, :], dtype)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LazyArray:
+        # Duplicating a layer copies its data; the file below stays the same one.
+        return self
+
+
+_ALL = slice(None)
+
+
+def _span(key: slice | int, size: int) -> tuple[int, int, Any]:
+    """(start, length) of what an axis must read, and the key into that."""
+    if isinstance(key, slice):
+        wanted = range(size)[key]
+        if not wanted:
+            return 0, 0, _ALL
+        start, last = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1])
+        inner = _ALL if wanted.step == 1 else [index - start for index in wanted]
+        return start, last + 1 - start, inner
+    return range(size)[key], 1, 0
+
+
+def chunk_for(tile: tuple[int, int], shape: tuple[int, int], most: int = 40_000) -> tuple[int, int]:
+    """(height, width) of chunks: whole tiles, about `CHUNK` px, at most `most` of them.
+
+    A header may claim any size: the number of chunks decides what building the array costs.
+    """
+    height, width = (
+        size * max(1, round(CHUNK / size)) if size <= 2 * CHUNK else CHUNK for size in tile
+    )
+    while math.ceil(shape[0] / height) * math.ceil(shape[1] / width) > most:
+        height, width = 2 * height, 2 * width
+    return height, width
+
+
+def _area(shape: tuple[int, int]) -> int:
+    return shape[0] * shape[1]

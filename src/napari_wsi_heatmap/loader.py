@@ -1,0 +1,204 @@
+"""Regions read ahead by threads, handed to one consumer.
+
+Memory bound
+------------
+Pixels of regions that are read, or wait, or are in use are at most `memory` bytes (one region may
+exceed it alone); decoded tiles that are kept are bounded by the `TileCache` below. Neither depends
+on the slide's size.
+
+Reader threads are daemons and are never waited for: a read that hangs on a dead network drive
+must neither stop a cancel nor the end of the process.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from napari_wsi_heatmap.errors import SlideReadError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_wsi_heatmap.grid import WindowGrid, WindowList
+    from napari_wsi_heatmap.order import Region
+    from napari_wsi_heatmap.slides.base import Rgb
+    from napari_wsi_heatmap.tilecache import CachedSlide
+
+POLL_S = 0.05
+"""Seconds after which a waiting thread looks whether it is still wanted."""
+
+
+class Order(Protocol):
+    """What hands out regions; called from several threads."""
+
+    def take(self) -> Region | None:
+        """Next region, or None at the end."""
+
+
+@dataclass
+class LoadedRegion:
+    """Pixels of a region, and the windows of it that cannot be read."""
+
+    region: Region
+    pixels: Rgb
+    """(height, width, 3) uint8; the background colour where a window failed."""
+    failed: dict[int, str] = field(default_factory=dict)
+    """Flat index of a window -> why it cannot be read."""
+
+    @property
+    def readable(self) -> NDArray[np.int64]:
+        """(n,) flat indices of windows whose pixels are all there."""
+        if not self.failed:
+            return self.region.index
+        return self.region.index[~np.isin(self.region.index, list(self.failed))]
+
+
+class Loader:
+    """Reads regions in threads and yields them as they arrive.
+
+    Parameters
+    ----------
+    slide : CachedSlide
+    windows : WindowGrid or WindowList
+    order : Order
+        Hands out regions until it returns None.
+    cancel : threading.Event
+        When set, threads stop after the read at hand and iteration ends.
+    readers : int
+        Number of threads.
+    memory : int
+        Bytes of region pixels at most.
+    """
+
+    def __init__(
+        self,
+        slide: CachedSlide,
+        windows: WindowGrid | WindowList,
+        order: Order,
+        cancel: threading.Event,
+        *,
+        readers: int = 2,
+        memory: int = 192 << 20,
+    ) -> None:
+        self._slide, self._windows, self._order = slide, windows, order
+        self._cancel = cancel
+        self._closed = threading.Event()
+        self._ready: queue.SimpleQueue[LoadedRegion | Exception | None] = queue.SimpleQueue()
+        self._budget = _ByteBudget(memory)
+        self._readers = max(1, readers)
+        self.wait_s = 0.0
+        self.last_arrival = time.monotonic()
+
+    def __iter__(self) -> Iterator[LoadedRegion]:
+        for number in range(self._readers):
+            threading.Thread(target=self._work, name=f"wsi-reader-{number}", daemon=True).start()
+        finished = 0
+        while finished < self._readers and not self._stopped:
+            item = self._next()
+            if isinstance(item, LoadedRegion):
+                yield item
+                self._budget.give_back(item.pixels.nbytes)
+            elif isinstance(item, Exception):
+                raise item
+            else:
+                finished += item is None and not self._stopped
+
+    def close(self) -> None:
+        """Stop the threads after the read at hand, without waiting for them."""
+        self._closed.set()
+
+    @property
+    def _stopped(self) -> bool:
+        return self._closed.is_set() or self._cancel.is_set()
+
+    def _next(self) -> LoadedRegion | Exception | None:
+        began = time.monotonic()
+        while not self._stopped:
+            try:
+                item = self._ready.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+            finally:
+                now = time.monotonic()
+                self.wait_s, began = self.wait_s + now - began, now
+            self.last_arrival = now
+            return item
+        return None
+
+    def _work(self) -> None:
+        try:
+            while not self._stopped and (region := self._order.take()) is not None:
+                nbytes = 3 * region.box[2] * region.box[3]
+                if not self._budget.take(nbytes, lambda: self._stopped):
+                    return
+                self._ready.put(self._load(region))
+        except Exception as error:  # noqa: BLE001 - carried over to the consumer's thread
+            self._ready.put(error)
+        else:
+            self._ready.put(None)
+
+    def _load(self, region: Region) -> LoadedRegion:
+        try:
+            return LoadedRegion(region, self._slide.read_region(self._level, *region.box))
+        except SlideReadError:
+            return self._load_windows(region)
+
+    def _load_windows(self, region: Region) -> LoadedRegion:
+        """Window by window, so that exactly those that touch the damage fail."""
+        y, x, height, width = region.box
+        pixels = np.empty((height, width, 3), np.uint8)
+        pixels[:] = self._slide.slide.background
+        loaded = LoadedRegion(region, pixels)
+        kh, kw = self._windows.spec.footprint
+        for index, (top, left) in zip(
+            region.index.tolist(), self._windows.origins(region.index).tolist(), strict=True
+        ):
+            if self._stopped:
+                break
+            try:
+                patch = self._slide.slide.read_region(self._level, top, left, kh, kw)
+            except SlideReadError as error:
+                loaded.failed[index] = error.what
+            else:
+                pixels[top - y : top - y + kh, left - x : left - x + kw] = patch
+        return loaded
+
+    @property
+    def _level(self) -> int:
+        return self._windows.spec.level
+
+
+class _ByteBudget:
+    """Bytes that may be in flight; one taker may exceed it alone, else it could never begin."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._used = limit, 0
+        self._freed = threading.Condition()
+
+    def take(self, nbytes: int, stopped: _Stopped) -> bool:
+        """Wait until there is room; False if not wanted any more."""
+        with self._freed:
+            while self._used and self._used + nbytes > self._limit:
+                if stopped():
+                    return False
+                self._freed.wait(POLL_S)
+            self._used += nbytes
+            return True
+
+    def give_back(self, nbytes: int) -> None:
+        """Make room."""
+        with self._freed:
+            self._used -= nbytes
+            self._freed.notify_all()
+
+
+class _Stopped(Protocol):
+    def __call__(self) -> bool: ...

@@ -1,0 +1,96 @@
+"""What a model returns, brought to (N, C) or (N, C, h, w) float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_wsi_heatmap.errors import ModelOutputError
+
+Tensor = torch.Tensor
+
+
+def select_output(values: Any, output: int | str | None) -> Tensor:
+    """Pick the tensor that is drawn from a tensor, array, tuple or dict.
+
+    A tuple, list or dict of one entry needs no `output`; an index may count from the end.
+
+    Raises
+    ------
+    ModelOutputError
+        If it is none of these, or `output` picks none of them.
+    """
+    if isinstance(values, (np.ndarray, np.generic)):
+        return _from_numpy(np.asarray(values))
+    if isinstance(values, Tensor):
+        return values
+    keys = _keys(values)
+    if output is None and len(keys) == 1:
+        return select_output(values[keys[0]], None)
+    if output not in keys and not _counts_from_the_end(values, output):
+        raise _unpicked(values, keys, output)
+    return select_output(values[output], None)
+
+
+def _counts_from_the_end(values: Any, output: int | str | None) -> bool:
+    listed = isinstance(values, (tuple, list)) and isinstance(output, int)
+    return listed and -len(values) <= int(output or 0) < 0
+
+
+def _from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
+    try:
+        return torch.from_numpy(array)
+    except TypeError:
+        raise ModelOutputError(
+            f"the model returned an array of {array.dtype}", do="return numbers"
+        ) from None
+
+
+def _keys(values: Any) -> list[Any]:
+    if isinstance(values, dict):
+        return list(values)
+    if isinstance(values, (tuple, list)):
+        return list(range(len(values)))
+    raise ModelOutputError(
+        f"the model returned a {type(values).__name__}",
+        do="it must return a tensor (N,), (N, C) or (N, C, h, w)",
+    )
+
+
+def _unpicked(values: Any, keys: list[Any], output: int | str | None) -> ModelOutputError:
+    return ModelOutputError(
+        f"the model returned a {type(values).__name__} of {keys}",
+        None if output is None else f"there is no output {output!r}",
+        f"choose one with output={keys[0] if keys else None!r}",
+    )
+
+
+def as_values(values: Tensor, n: int) -> Tensor:
+    """Bring the output for `n` windows to (N, C) or (N, C, h, w) float32.
+
+    (N,) becomes (N, 1). (N, C, 1, 1), as pooling leaves it, becomes (N, C).
+
+    Raises
+    ------
+    ModelOutputError
+        If the shape or the type is another.
+    """
+    if values.ndim not in (1, 2, 4) or len(values) != n or 0 in values.shape:
+        raise ModelOutputError(
+            f"the model returned shape {tuple(values.shape)} for {n} windows",
+            do=f"it must return ({n},), ({n}, C) or ({n}, C, h, w)",
+        )
+    if values.is_complex():
+        raise ModelOutputError("the model returned complex numbers", do="return real values")
+    if values.ndim == 1 or values.shape[2:] == (1, 1):
+        values = values.reshape(n, -1)
+    return values.to(torch.float32)
+
+
+def activate(values: Tensor, activation: str | None) -> Tensor:
+    """Apply softmax (over C) or sigmoid, or nothing."""
+    if activation == "softmax":
+        return values.softmax(1)
+    return values.sigmoid() if activation == "sigmoid" else values

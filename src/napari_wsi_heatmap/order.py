@@ -1,0 +1,280 @@
+"""Which windows next: where somebody looks, a sparse pass over everything, then blocks.
+
+An order hands out `Region`s: boxes that are read once and hold one or many windows. Neighbouring
+regions share tiles of the file, so work moves in blocks of about 8192 px; within a block regions
+come in raster order. Every pending window is handed out exactly once, whatever the order.
+
+Threads may take regions and move the viewport at the same time.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_wsi_heatmap.grid import WindowGrid, WindowList
+
+    Mask = NDArray[np.bool_]
+    Index = NDArray[np.int64]
+    Box = tuple[float, float, float, float]
+
+ORDERS = ("viewport", "raster")
+REGION_SIDE = 2048
+"""px: side of a region. Larger ones save little, smaller ones decode border tiles more often."""
+BLOCK_SIDE = 8192
+"""px: within it a cache of decoded tiles is enough to decode each tile once."""
+SPARSE_SHARE = 0.05
+"""The sparse pass may touch this share of the tiles: what it decodes is decoded again later."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """One read: a box of a level, and the windows that lie in it."""
+
+    index: Index
+    """(n,) flat indices of windows."""
+    box: tuple[int, int, int, int]
+    """(y, x, height, width), pixels of the level read."""
+
+
+def region_of(index: Index, windows: WindowGrid | WindowList) -> Region:
+    """Smallest box around some windows."""
+    origins = windows.origins(index)
+    top, left = origins.min(0)
+    bottom, right = origins.max(0) + windows.spec.footprint
+    return Region(index, (int(top), int(left), int(bottom - top), int(right - left)))
+
+
+class GridOrder:
+    """Hands out the pending windows of a grid.
+
+    Parameters
+    ----------
+    grid : WindowGrid
+    pending : (Y, X) bool
+        Windows to compute; copied.
+    tile : (int, int)
+        (height, width) of a decoded tile, pixels of the level read.
+    order : {"viewport", "raster"}
+    viewport : (y0, x0, y1, x1), optional
+        What somebody looks at, level-0 pixels; the middle of the slide to begin with.
+    sparse : bool
+        Whether a sparse pass comes first (``order="viewport"`` only).
+    """
+
+    def __init__(
+        self,
+        grid: WindowGrid,
+        pending: Mask,
+        tile: tuple[int, int] = (256, 256),
+        order: str = "raster",
+        viewport: Box | None = None,
+        *,
+        sparse: bool = True,
+    ) -> None:
+        self.grid = grid
+        self._pending = pending.copy()
+        self._lock = threading.Lock()
+        self._viewport = viewport
+        self._cells = _region_cells(grid)
+        self._current: Iterator[Region] = iter(())
+        self._passes = self._raster() if order == "raster" else self._by_viewport(tile, sparse)
+        if order == "viewport" and viewport is not None:
+            self._current = self._viewport_regions()
+
+    def take(self) -> Region | None:
+        """Next region, or None when every pending window was handed out."""
+        with self._lock:
+            while True:
+                region = self._take_from_current()
+                if region is not None:
+                    return region
+                following = next(self._passes, None)
+                if following is None:
+                    return None
+                self._current = following
+
+    def look_at(self, viewport: Box) -> None:
+        """What somebody looks at now, level-0 pixels, comes next."""
+        with self._lock:
+            self._viewport = viewport
+            self._current = self._viewport_regions()
+
+    def __iter__(self) -> Iterator[Region]:
+        return iter(self.take, None)
+
+    def _take_from_current(self) -> Region | None:
+        for region in self._current:
+            # A window may have been handed out since this pass was laid out.
+            left = region.index[self._pending.ravel()[region.index]]
+            if len(left):
+                self._pending.ravel()[left] = False
+                return region if len(left) == len(region.index) else region_of(left, self.grid)
+        return None
+
+    def _raster(self) -> Iterator[Iterator[Region]]:
+        yield self._regions(np.s_[:], np.s_[:])
+
+    def _by_viewport(self, tile: tuple[int, int], sparse: bool) -> Iterator[Iterator[Region]]:
+        if sparse:
+            yield self._sparse_pass(tile)
+        while (block := self._nearest_block()) is not None:
+            yield self._regions(*block)
+
+    def _regions(self, rows: slice, cols: slice) -> Iterator[Region]:
+        """Regions of the pending windows of a part of the lattice, in raster order."""
+        i0, i1, _ = rows.indices(self.grid.shape[0])
+        j0, j1, _ = cols.indices(self.grid.shape[1])
+        for i in range(i0, i1, self._cells[0]):
+            for j in range(j0, j1, self._cells[1]):
+                part = self._pending[
+                    i : min(i1, i + self._cells[0]), j : min(j1, j + self._cells[1])
+                ]
+                down, across = np.nonzero(part)
+                if len(down):
+                    yield region_of((down + i) * self.grid.shape[1] + across + j, self.grid)
+
+    def _sparse_pass(self, tile: tuple[int, int]) -> Iterator[Region]:
+        """Every n-th window of both axes, a region each; nothing if all would be touched."""
+        step = sparse_step(self.grid, self._pending, tile)
+        down, across = np.nonzero(self._pending[::step, ::step])
+        for index in down * step * self.grid.shape[1] + across * step:
+            yield region_of(np.array([index]), self.grid)
+
+    def _viewport_regions(self) -> Iterator[Region]:
+        rows, cols = (
+            _window_range(span, low, high, BLOCK_SIDE * down)
+            for span, (low, high), down in zip(
+                self.grid.spans_level0,
+                self._viewport_sides(),
+                self.grid.spec.downsample,
+                strict=True,
+            )
+        )
+        return self._regions(rows, cols)
+
+    def _viewport_sides(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        if self._viewport is None:
+            height, width = (span[-1, 1] for span in self.grid.spans_level0)
+            return (height / 2, height / 2), (width / 2, width / 2)
+        y0, x0, y1, x1 = self._viewport
+        return (y0, y1), (x0, x1)
+
+    def _nearest_block(self) -> tuple[slice, slice] | None:
+        """The block with pending windows whose middle is nearest to what somebody looks at."""
+        sides = [_block_cells(self.grid, cell, axis) for axis, cell in enumerate(self._cells)]
+        starts = [np.arange(0, n, side) for n, side in zip(self.grid.shape, sides, strict=True)]
+        open_ = np.logical_or.reduceat(
+            np.logical_or.reduceat(self._pending, starts[0], 0), starts[1], 1
+        )
+        if not open_.any():
+            return None
+        distance = [
+            self._distance(axis, start, side)
+            for axis, (start, side) in enumerate(zip(starts, sides, strict=True))
+        ]
+        total = np.where(open_, distance[0][:, None] ** 2 + distance[1][None, :] ** 2, np.inf)
+        i, j = np.unravel_index(np.argmin(total), total.shape)
+        y, x = int(starts[0][i]), int(starts[1][j])
+        return slice(y, y + sides[0]), slice(x, x + sides[1])
+
+    def _distance(self, axis: int, starts: Index, side: int) -> NDArray[np.float64]:
+        span = self.grid.spans_level0[axis]
+        ends = np.minimum(starts + side, len(span)) - 1
+        middle = (span[starts, 0] + span[ends, 1]) / 2
+        low, high = self._viewport_sides()[axis]
+        return middle - (low + high) / 2
+
+
+class ListOrder:
+    """Hands out windows of a list, neighbours together: those of one cell of a coarse lattice.
+
+    Parameters
+    ----------
+    windows : WindowList
+    pending : (N,) bool
+    """
+
+    def __init__(self, windows: WindowList, pending: Mask) -> None:
+        self._lock = threading.Lock()
+        self._regions = self._lay_out(windows, np.flatnonzero(pending))
+
+    def take(self) -> Region | None:
+        """Next region, or None when every pending window was handed out."""
+        with self._lock:
+            return next(self._regions, None)
+
+    @staticmethod
+    def _lay_out(windows: WindowList, index: Index) -> Iterator[Region]:
+        if not len(index):
+            return
+        cells = windows.origins(index) // REGION_SIDE
+        order = np.lexsort((index, cells[:, 1], cells[:, 0]))
+        breaks = np.flatnonzero(np.diff(cells[order], axis=0).any(1)) + 1
+        for part in np.split(index[order], breaks):
+            yield region_of(part, windows)
+
+
+def sparse_step(grid: WindowGrid, pending: Mask, tile: tuple[int, int]) -> int:
+    """Smallest power of two whose every n-th window touches at most 5 % of the planned tiles.
+
+    Returns
+    -------
+    int
+        At least 1; no larger than what still leaves a few windows.
+    """
+    planned = _tiles_touched(grid, pending, tile)
+    step = 1
+    while step < max(grid.shape):
+        sparse = np.zeros_like(pending)
+        sparse[::step, ::step] = pending[::step, ::step]
+        if _tiles_touched(grid, sparse, tile) <= SPARSE_SHARE * planned:
+            break
+        step *= 2
+    return step
+
+
+def _tiles_touched(grid: WindowGrid, chosen: Mask, tile: tuple[int, int]) -> int:
+    index = np.flatnonzero(chosen)
+    if not len(index):
+        return 0
+    origins = grid.origins(index)
+    first = origins // tile
+    last = (origins + grid.spec.footprint - 1) // tile
+    touched = np.zeros(last.max(0) + 1, bool)
+    for down in range(int((last - first)[:, 0].max()) + 1):
+        for across in range(int((last - first)[:, 1].max()) + 1):
+            at = np.minimum(first + np.array([down, across]), last)
+            touched[at[:, 0], at[:, 1]] = True
+    return int(np.count_nonzero(touched))
+
+
+def _region_cells(grid: WindowGrid) -> tuple[int, int]:
+    """Number of windows down and across a region of about `REGION_SIDE`."""
+    down, across = (
+        max(1, (REGION_SIDE - k) // s + 1)
+        for k, s in zip(grid.spec.footprint, grid.spec.stride, strict=True)
+    )
+    return down, across
+
+
+def _block_cells(grid: WindowGrid, cell: int, axis: int) -> int:
+    """Number of windows along a block: a whole number of regions."""
+    return cell * max(1, BLOCK_SIDE // (cell * grid.spec.stride[axis]))
+
+
+def _window_range(span: NDArray[np.float64], low: float, high: float, longest: float) -> slice:
+    """Windows whose centre lies in [low, high), at most `longest` of it around its middle."""
+    middle, half = (low + high) / 2, min(high - low, longest) / 2
+    centres = span.mean(1)
+    first, last = np.searchsorted(centres, [middle - half, middle + half])
+    first = min(int(first), len(centres) - 1)
+    return slice(first, max(int(last), first + 1))

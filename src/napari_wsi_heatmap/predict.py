@@ -1,0 +1,103 @@
+"""Patches in, values out: resize, scale to 0…1, transform, model, back to numpy."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_wsi_heatmap.errors import ModelError
+from napari_wsi_heatmap.resize import resize_patches
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_wsi_heatmap.models.base import HeatmapModel
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Find the device of a name such as ``auto``, ``cpu``, ``cuda:0`` or ``mps``.
+
+    Raises
+    ------
+    ModelError
+        If there is no such device here.
+    """
+    if name == "auto":
+        return torch.device(_best_device())
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"no device {name!r} here", do=f"choose auto, cpu{_others()}") from error
+    return device
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _others() -> str:
+    return "".join(f", cuda:{i}" for i in range(torch.cuda.device_count()))
+
+
+class Predictor:
+    """Runs a model on batches of uint8 patches.
+
+    Parameters
+    ----------
+    model : HeatmapModel
+        Already on `device`.
+    window : (int, int)
+        (h, w) that the model sees; patches of another size are resized.
+    resize : {"pillow", "torch"}
+    precision : {"float32", "bfloat16", "float16"}
+        Other than float32: autocast.
+    """
+
+    def __init__(
+        self,
+        model: HeatmapModel,
+        device: torch.device,
+        window: tuple[int, int],
+        resize: str = "pillow",
+        precision: str = "float32",
+    ) -> None:
+        self.model, self.device = model, device
+        self._window, self._resize, self._dtype = window, resize, DTYPES[precision]
+
+    def patches(self, patches: torch.Tensor) -> torch.Tensor:
+        """(N, 3, kh, kw) uint8 -> (N, 3, H, W) float32 in 0…1, as a model sees them."""
+        sized = resize_patches(patches.to(self.device), self._window, self._resize)
+        return sized.to(torch.float32).div_(255)
+
+    def __call__(self, patches: torch.Tensor, n: int) -> NDArray[np.float32]:
+        """Values of the first `n` of a batch of patches.
+
+        Parameters
+        ----------
+        patches : (B, 3, kh, kw) uint8
+
+        Returns
+        -------
+        (n, C) or (n, C, h, w) float32
+
+        Raises
+        ------
+        ModelRunError
+            If the model raises; ModelOutputError if what it returns cannot be placed.
+        """
+        with torch.inference_mode(), self._autocast():
+            values = self.model(self.patches(patches))[:n]
+            return values.to("cpu", torch.float32).numpy()
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self._dtype)

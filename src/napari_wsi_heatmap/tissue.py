@@ -1,0 +1,234 @@
+"""Which part of a slide is worth computing: a coarse mask, and the share of it in each window.
+
+`otsu` looks at colour saturation on a level of at most 8 µm per pixel, and refuses itself where
+Otsu's threshold means nothing (Otsu always splits, also a slide that is all tissue or all glass):
+then every window is computed and a notice says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_wsi_heatmap.errors import GridError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_wsi_heatmap.grid import WindowGrid
+    from napari_wsi_heatmap.slides.base import Rgb, Slide
+
+    Mask = NDArray[np.bool_]
+
+RULES = ("otsu", "none")
+
+FINEST_MASK_UM = 8.0
+"""µm: saturation is measured no coarser than this, so that thin strands of tissue remain."""
+UNCALIBRATED_SIDE = 2048
+"""px: longer side of the mask of a slide that does not state its pixel size."""
+STRIP_BYTES = 64 << 20
+"""A level is read for the mask in strips of at most this size, whatever the slide's size."""
+WEAK_SEPARATION = 20.0
+"""Grey levels of saturation by which tissue and glass must differ in the mean."""
+NEARLY_ALL = 0.97
+NEARLY_NONE = 0.0005
+
+
+@dataclass(frozen=True)
+class TissueMask:
+    """A coarse mask over a slide.
+
+    Attributes
+    ----------
+    mask : (h, w) bool, or None
+        True where tissue lies; None: no rule, everything counts.
+    downsample : (float, float)
+        (y, x) level-0 pixels per pixel of the mask.
+    record : dict
+        Rule, threshold and notices, as written into the run's record.
+    """
+
+    mask: Mask | None
+    downsample: tuple[float, float] = (1.0, 1.0)
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def notice(self) -> str | None:
+        """Why the rule that was asked for is not in force, if so."""
+        return self.record.get("notice")
+
+
+def find_tissue(slide: Slide, rule: str = "otsu") -> TissueMask:
+    """Make the mask of a slide.
+
+    Parameters
+    ----------
+    slide : Slide
+    rule : {"otsu", "none"}
+
+    Raises
+    ------
+    GridError
+        If the rule is unknown.
+    SlideReadError
+        If the level that the mask needs cannot be read.
+    """
+    if rule == "none":
+        return TissueMask(None, record={"rule": "none"})
+    if rule != "otsu":
+        raise GridError(f"no tissue rule {rule!r}", do=f"choose one of {', '.join(RULES)}")
+    saturation, scanned, downsample = coarse_saturation(slide)
+    return _otsu_mask(saturation, scanned, downsample)
+
+
+def _otsu_mask(
+    saturation: NDArray[np.uint8], scanned: Mask, downsample: tuple[float, float]
+) -> TissueMask:
+    histogram = np.bincount(saturation[scanned], minlength=256)
+    threshold = otsu_threshold(histogram)
+    record: dict[str, Any] = {"rule": "otsu", "threshold": threshold}
+    why = _meaningless(histogram, threshold)
+    if why is not None:
+        record |= {"rule": "none", "asked": "otsu", "notice": f"{why}: all windows are computed"}
+        return TissueMask(None, record=record)
+    return TissueMask((saturation > threshold) & scanned, downsample, record)
+
+
+def _meaningless(histogram: NDArray[np.int64], threshold: int) -> str | None:
+    total = histogram.sum()
+    if total == 0:
+        return "nothing of the slide was scanned"
+    grey = np.arange(256)
+    below, above = histogram[: threshold + 1], histogram[threshold + 1 :]
+    share = above.sum() / total
+    if not NEARLY_NONE <= share <= NEARLY_ALL:
+        return f"Otsu's threshold calls {share:.1%} of the slide tissue"
+    means = [
+        (h * g).sum() / h.sum()
+        for h, g in ((below, grey[: len(below)]), (above, grey[threshold + 1 :]))
+    ]
+    if means[1] - means[0] < WEAK_SEPARATION:
+        return "tissue and background hardly differ in saturation"
+    return None
+
+
+def otsu_threshold(histogram: NDArray[np.int64]) -> int:
+    """Grey level that splits a histogram best: values above it are the upper class.
+
+    Maximises the variance between the two classes (Otsu 1979, doi:10.1109/TSMC.1979.4310076).
+
+    Parameters
+    ----------
+    histogram : (256,) int
+    """
+    counts = histogram.astype(np.float64)
+    weight = np.cumsum(counts)
+    moment = np.cumsum(counts * np.arange(len(counts)))
+    total, mean = weight[-1], moment[-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = (mean * weight - moment * total) ** 2 / (weight * (total - weight))
+    return int(np.argmax(np.nan_to_num(between, nan=0.0, posinf=0.0)))
+
+
+def coarse_saturation(slide: Slide) -> tuple[NDArray[np.uint8], Mask, tuple[float, float]]:
+    """Saturation of a slide at no more than 8 µm per pixel.
+
+    Returns
+    -------
+    saturation : (h, w) uint8
+        255 · (max − min) / max of R, G, B of block means.
+    scanned : (h, w) bool
+    downsample : (float, float)
+        (y, x) level-0 pixels per pixel of it.
+
+    Notes
+    -----
+    Memory bound: one strip of the level read, `STRIP_BYTES`, and the result.
+    """
+    level, factor = _level_and_factor(slide)
+    strips = [_shrink(rgb, mask, factor) for rgb, mask in _strips(slide, level, factor)]
+    rgb = np.concatenate([strip for strip, _ in strips])
+    scanned = np.concatenate([mask for _, mask in strips])
+    down = slide.levels[level].downsample
+    return _saturation(rgb), scanned, (down[0] * factor, down[1] * factor)
+
+
+def _level_and_factor(slide: Slide) -> tuple[int, int]:
+    """Coarsest level that is fine enough, and the whole factor by which it is shrunk further."""
+    if slide.mpp is None:
+        wanted = max(1.0, max(slide.levels[0].shape) / UNCALIBRATED_SIDE)
+    else:
+        wanted = max(1.0, FINEST_MASK_UM / max(slide.mpp))
+    fine = [i for i, level in enumerate(slide.levels) if max(level.downsample) <= wanted * 1.001]
+    level = fine[-1] if fine else 0
+    return level, max(1, int(wanted / max(slide.levels[level].downsample)))
+
+
+def _strips(slide: Slide, level: int, factor: int) -> Iterator[tuple[Rgb, Mask]]:
+    height, width = slide.levels[level].shape
+    rows = max(1, STRIP_BYTES // (width * 4 * factor)) * factor
+    for y in range(0, height, rows):
+        yield slide.read_scanned(level, y, 0, min(rows, height - y), width)
+
+
+def _shrink(rgb: Rgb, scanned: Mask, factor: int) -> tuple[Rgb, Mask]:
+    """Block means; a block at the border is the mean of what there is."""
+    if factor == 1:
+        return rgb, scanned
+    edges = [np.arange(0, side, factor) for side in rgb.shape[:2]]
+    sums = np.add.reduceat(np.add.reduceat(rgb, edges[0], 0, dtype=np.uint32), edges[1], 1)
+    sizes = [np.diff(np.append(e, side)) for e, side in zip(edges, rgb.shape[:2], strict=True)]
+    means = sums / (sizes[0][:, None] * sizes[1][None, :])[..., None]
+    part = np.logical_or.reduceat(np.logical_or.reduceat(scanned, edges[0], 0), edges[1], 1)
+    return np.rint(means).astype(np.uint8), part
+
+
+def _saturation(rgb: Rgb) -> NDArray[np.uint8]:
+    high = rgb.max(-1).astype(np.float32)
+    low = rgb.min(-1).astype(np.float32)
+    return np.rint(255 * (high - low) / np.maximum(high, 1)).astype(np.uint8)
+
+
+def tissue_share(tissue: TissueMask, grid: WindowGrid) -> NDArray[np.float64]:
+    """Share of each window's area that is tissue, (Y, X) in 0…1.
+
+    The mask is piecewise constant; its exact integral over every window comes from one
+    summed-area table, sampled between its nodes linearly. What hangs over the slide counts as
+    no tissue.
+    """
+    assert tissue.mask is not None
+    table = np.zeros(np.add(tissue.mask.shape, 1))
+    table[1:, 1:] = tissue.mask.cumsum(0, dtype=np.float64).cumsum(1)
+    rows, cols = (
+        span / down for span, down in zip(grid.spans_level0, tissue.downsample, strict=True)
+    )
+    area = np.outer(np.diff(rows)[:, 0], np.diff(cols)[:, 0])
+    top, bottom = _rows_at(table, rows[:, 0]), _rows_at(table, rows[:, 1])
+    left, right = cols[:, 0], cols[:, 1]
+    band = bottom - top
+    return (_rows_at(band.T, right) - _rows_at(band.T, left)).T / area
+
+
+def _rows_at(table: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows of a table at fractional positions, linear in between, constant beyond."""
+    at = np.clip(at, 0, len(table) - 1)
+    low = np.minimum(at.astype(np.int64), len(table) - 2)
+    return table[low] + (at - low)[:, None] * (table[low + 1] - table[low])
+
+
+def tissue_at_centre(tissue: TissueMask, grid: WindowGrid) -> Mask:
+    """Whether each window's centre lies on tissue, (Y, X)."""
+    assert tissue.mask is not None
+    rows, cols = (
+        (span.mean(1) / down).astype(np.int64)
+        for span, down in zip(grid.spans_level0, tissue.downsample, strict=True)
+    )
+    inside = (rows < tissue.mask.shape[0])[:, None] & (cols < tissue.mask.shape[1])[None]
+    rows, cols = (
+        np.minimum(i, n - 1) for i, n in zip((rows, cols), tissue.mask.shape, strict=True)
+    )
+    return tissue.mask[rows][:, cols] & inside

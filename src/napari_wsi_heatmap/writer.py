@@ -1,0 +1,77 @@
+"""The one thread that saves a growing map, a few times a minute and at the end."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from napari_wsi_heatmap.errors import StoreError
+
+if TYPE_CHECKING:
+    from napari_wsi_heatmap.growing import GrowingMap
+    from napari_wsi_heatmap.store import HeatmapStore
+
+INTERVAL_S = 2.0
+"""What a crash may cost; a save writes whole chunks, so more often would write more in all."""
+
+
+class StoreWriter:
+    """Saves what changed, every `interval` seconds, from a thread of its own.
+
+    Parameters
+    ----------
+    store : HeatmapStore
+        Locked by this process.
+    growing : GrowingMap
+    interval : float
+        Seconds.
+    """
+
+    def __init__(
+        self, store: HeatmapStore, growing: GrowingMap, interval: float = INTERVAL_S
+    ) -> None:
+        self._store, self._growing, self._interval = store, growing, interval
+        self._stop = threading.Event()
+        self._saving = threading.Lock()
+        self._error: StoreError | None = None
+        self._thread = threading.Thread(target=self._work, name="wsi-writer", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what went wrong in the thread; what was not saved is kept for the next try."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def save(self) -> None:
+        """Save now what changed: values of all changed chunks first, then their states.
+
+        Raises
+        ------
+        StoreFullError
+            If the disk is full or gone; nothing is lost, the next save tries again.
+        """
+        with self._saving:
+            snapshot = self._growing.snapshot()
+            try:
+                for box in snapshot.boxes:
+                    self._store.write_values(box, self._growing.values[:, *box].copy())
+                for box, states in snapshot.states:
+                    self._store.write_state(box, states)
+            except BaseException:
+                self._growing.give_back(snapshot)
+                raise
+
+    def close(self) -> None:
+        """Stop the thread. What changed since its last save is not saved: call `save`."""
+        self._stop.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._stop.wait(self._interval):
+            if self._error is not None:
+                continue
+            try:
+                self.save()
+            except StoreError as error:
+                self._error = error

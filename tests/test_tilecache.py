@@ -1,0 +1,127 @@
+import gc
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_wsi_heatmap.errors import SlideReadError
+from napari_wsi_heatmap.slides.array import ArraySlide
+from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
+
+
+class CountingSlide:
+    """Pixels that say how often, and by how many at once, they were asked for."""
+
+    def __init__(self, pixels=PIXELS):
+        self.reads = Counter()
+        self._lock = threading.Lock()
+        self._pixels = pixels
+        self.slide = ArraySlide.from_callable(self._read, [pixels.shape[:2]])
+
+    def _read(self, level, y, x, height, width):
+        with self._lock:
+            self.reads[level, y, x] += 1
+        return self._pixels[y : y + height, x : x + width]
+
+
+@given(
+    y=st.integers(-300, 800),
+    x=st.integers(-300, 1000),
+    height=st.integers(0, 600),
+    width=st.integers(0, 600),
+)
+def test_a_box_through_the_cache_is_the_box_of_the_slide(y, x, height, width):
+    slide = ArraySlide([PIXELS], background=(1, 2, 3))
+    cached = CachedSlide(slide, TileCache())
+    expected = slide.read_region(0, y, x, height, width)
+    np.testing.assert_array_equal(cached.read_region(0, y, x, height, width), expected)
+
+
+def test_each_tile_is_decoded_once_however_often_it_is_read():
+    counting = CountingSlide()
+    cached = CachedSlide(counting.slide, TileCache())
+    for _ in range(3):
+        for y in range(0, 600, 100):
+            cached.read_region(0, y, 50, 100, 800)
+    assert set(counting.reads.values()) == {1}
+    assert len(counting.reads) == 3 * 4
+
+
+def test_the_cache_never_holds_more_than_its_bound_and_drops_the_oldest():
+    tile_bytes = 256 * 256 * 3
+    cache = TileCache(3 * tile_bytes)
+    counting = CountingSlide(np.zeros((256, 256 * 6, 3), np.uint8))
+    cached = CachedSlide(counting.slide, cache)
+    for x in (0, 256, 512, 0, 768, 1024):
+        cached.read_region(0, 0, x, 256, 256)
+        assert cache.bytes <= cache.max_bytes
+    cached.read_region(0, 0, 0, 256, 256)
+    assert counting.reads[0, 0, 0] == 1, "used again, so not the oldest"
+    cached.read_region(0, 0, 256, 256, 256)
+    assert counting.reads[0, 0, 256] == 2, "the oldest made room"
+    assert cache.bytes == 3 * tile_bytes
+
+
+def test_a_tile_larger_than_the_cache_is_read_but_not_kept():
+    cache = TileCache(1000)
+    cached = CachedSlide(ArraySlide([PIXELS]), cache)
+    np.testing.assert_array_equal(cached.read_region(0, 0, 0, 300, 300), PIXELS[:300, :300])
+    assert cache.bytes == 0
+
+
+def test_threads_get_the_right_pixels_from_a_cache_too_small_for_them():
+    cache = TileCache(2 * 256 * 256 * 3)
+    cached = CachedSlide(ArraySlide([PIXELS]), cache)
+    boxes = np.random.default_rng(1).integers(0, 500, (200, 2))
+
+    def read(box):
+        y, x = (int(v) for v in box)
+        return np.array_equal(cached.read_region(0, y, x, 150, 150), PIXELS[y:, x:][:150, :150])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(read, boxes))
+    assert cache.bytes <= cache.max_bytes
+    assert cache.bytes == sum(tile.nbytes for tile in cache._tiles.values())
+
+
+def test_two_slides_in_one_cache_are_kept_apart_even_after_one_is_gone():
+    cache = TileCache()
+    for value in range(20):
+        cached = CachedSlide(ArraySlide([np.full((10, 10, 3), value, np.uint8)]), cache)
+        assert cached.read_region(0, 0, 0, 10, 10).max() == value
+        del cached
+        gc.collect()
+
+
+def test_two_readers_of_one_slide_share_its_tiles():
+    counting, cache = CountingSlide(), TileCache()
+    for _ in range(2):
+        CachedSlide(counting.slide, cache).read_region(0, 0, 0, 700, 900)
+    assert set(counting.reads.values()) == {1}
+
+
+def test_clear_forgets_all():
+    counting, cache = CountingSlide(), TileCache()
+    cached = CachedSlide(counting.slide, cache)
+    cached.read_region(0, 0, 0, 10, 10)
+    cache.clear()
+    assert cache.bytes == 0
+    cached.read_region(0, 0, 0, 10, 10)
+    assert counting.reads[0, 0, 0] == 2
+
+
+def test_a_read_error_is_raised_and_nothing_is_kept():
+    def read(level, y, x, height, width):
+        raise OSError("not a JPEG")
+
+    cache = TileCache()
+    cached = CachedSlide(ArraySlide.from_callable(read, [(300, 300)]), cache)
+    with pytest.raises((SlideReadError, OSError), match="not a JPEG"):
+        cached.read_region(0, 0, 0, 10, 10)
+    assert cache.bytes == 0
