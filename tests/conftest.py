@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from napari_wsi_heatmap.slides import verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +22,23 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("no test data: set WSI_TEST_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tools_dir(data_dir: Path) -> Path:
+    """Folder of the programs that make broken slides, beside the test data."""
+    folder = data_dir.parent / "tools"
+    if not (folder / "make_bad.py").is_file():
+        pytest.skip(f"no makers of test slides in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def verdicts_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep what tests learn about slides out of the user's cache folder."""
+    path = tmp_path_factory.mktemp("verdicts") / "opened-slides.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verdicts, "location", lambda: path)
+        verdicts.forget()
+        yield path
+    verdicts.forget()

@@ -2,7 +2,8 @@
 
 The way of the data::
 
-    slide -> grid -> regions -> reader threads -> device -> windows -> batches -> model -> pieces -> map
+    slide -> grid -> regions -> [reader threads] -> device -> windows -> batches -> model
+          -> pieces -> map, store -> live layer
 
 >>> import napari_wsi_heatmap as wh
 >>> slide = wh.open_slide("slide.svs")

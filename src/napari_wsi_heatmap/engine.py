@@ -90,7 +90,8 @@ class Run:
         self.control = control or RunControl()
         self.growing: GrowingMap = new_map(plan.frame, plan.selection.state)
         self._output = RunOutput(plan, self.growing, out, model_spec, again=again)
-        self._computed, self._active_s, self._checked = 0, 0.0, 0.0
+        self._computed, self._active_s = 0, 0.0
+        self._tick = self._checked = time.monotonic()
         slide = CachedSlide(plan.slide, TileCache(plan.settings.memory_bytes // 2))
         self._order = GridOrder(
             plan.grid,

@@ -139,7 +139,7 @@ class Heatmap:
 
         index, values = self.window_values()
         positions = self.grid.positions(index)
-        columns = {"x": positions[:, 1], "y": positions[:, 0]}
+        columns: dict[str, Any] = {"x": positions[:, 1], "y": positions[:, 0]}
         columns |= {name: values[:, c] for c, name in enumerate(self.names)}
         return pd.DataFrame(columns)
 

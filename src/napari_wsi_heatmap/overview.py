@@ -26,8 +26,8 @@ from napari_wsi_heatmap.levels import CHUNK, chunk_for, half_shape, halve
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_wsi_heatmap.levels import SlideTiles
     from napari_wsi_heatmap.slides.base import Rgb, Slide
+    from napari_wsi_heatmap.viewtiles import SlideTiles
 
     Box = tuple[int, int, int, int]
 
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 LARGEST_LEVEL = 32 << 20
 """px: halved levels up to this size are held in memory."""
 
-BLOCK = 2048
+BLOCK = 1024
 """px: side of what is read at once, in the level below."""
 
 NOTIFY_SECONDS = 1.0

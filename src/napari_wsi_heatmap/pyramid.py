@@ -29,11 +29,11 @@ from napari_wsi_heatmap.levels import (
     HalvedLevel,
     KeptLevel,
     LazyArray,
-    SlideTiles,
     plan_levels,
 )
 from napari_wsi_heatmap.overview import LARGEST_LEVEL, Overview
 from napari_wsi_heatmap.tilecache import TileCache
+from napari_wsi_heatmap.viewtiles import SlideTiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable

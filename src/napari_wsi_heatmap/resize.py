@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     Resize = Callable[[Tensor, tuple[int, int]], Tensor]
 
 FIXED_POINT_BITS: Final = 22
+PILLOW: Final = tuple(int(part) for part in PIL.__version__.split(".")[:2])
 
 
 def resize_patches(patches: Tensor, size: tuple[int, int], how: str = "pillow") -> Tensor:
@@ -73,10 +75,16 @@ def _by_torch(patches: Tensor, size: tuple[int, int]) -> Tensor:
 def by_coefficients(patches: Tensor, size: tuple[int, int]) -> Tensor:
     """Pillow's BILINEAR as matrix products in float64, on any device; (N, 3, h, w) uint8."""
     height, width = patches.shape[2:]
-    across = _coefficients(width, size[1]).to(patches.device)  # (w, W)
+    across = _coefficients(width, size[1]).to(patches.device).T  # (W, w)
     down = _coefficients(height, size[0]).to(patches.device)  # (h, H)
-    wide = _to_uint8(patches.double() @ across.T)  # (N, 3, H, w)
-    return _to_uint8(down @ wide.double())  # (N, 3, h, w)
+    if _vertical_first(height - size[0], width - size[1]):
+        return _to_uint8(_to_uint8(down @ patches.double()).double() @ across)
+    return _to_uint8(down @ _to_uint8(patches.double() @ across).double())
+
+
+def _vertical_first(rows_lost: int, columns_lost: int) -> bool:
+    """Which pass Pillow begins with, which decides what is rounded first; changed in 13.0."""
+    return PILLOW >= (13,) and rows_lost > max(0, 2 * columns_lost)
 
 
 def _to_uint8(fixed: Tensor) -> Tensor:
@@ -95,7 +103,7 @@ def _coefficients(before: int, after: int) -> Tensor:
         first = max(0, int(centre - support + 0.5))
         last = min(before, int(centre + support + 0.5))
         taps = np.arange(first, last)
-        weight = np.maximum(0, 1 - np.abs((taps - centre + 0.5) / support))
+        weight = np.maximum(0, 1 - np.abs((taps - centre + 0.5) * (1 / support)))
         weights[i, first:last] = weight / weight.sum()
     return torch.from_numpy(np.floor(weights * (1 << FIXED_POINT_BITS) + 0.5))
 

@@ -115,7 +115,7 @@ def _touching_bounds(slide: Slide, grid: WindowGrid) -> Mask:
 def _centre_inside(grid: WindowGrid, roi: Roi) -> Mask:
     rows, cols = (span.mean(1) for span in grid.spans_level0)
     if _is_box(roi):
-        y0, x0, y1, x1 = (float(v) for v in roi)  # type: ignore[arg-type]
+        y0, x0, y1, x1 = (float(v) for v in roi)
         return ((rows >= y0) & (rows < y1))[:, None] & ((cols >= x0) & (cols < x1))[None, :]
     inside = np.zeros(grid.shape, bool)
     for polygon in roi:

@@ -36,7 +36,7 @@ NAMES: Final = {
 
 def state_of(states: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Strip the flags."""
-    return states & STATE_BITS
+    return states & np.uint8(STATE_BITS)
 
 
 def count_states(states: NDArray[np.uint8]) -> dict[str, int]:

@@ -20,7 +20,6 @@ import json
 import os
 import shutil
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from napari_wsi_heatmap.lock import StoreLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from napari_wsi_heatmap.frame import MapFrame
     from napari_wsi_heatmap.growing import Box, States, Values

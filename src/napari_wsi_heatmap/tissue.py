@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_wsi_heatmap.errors import GridError
+from napari_wsi_heatmap.shrink import read_shrunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.grid import WindowGrid
@@ -31,7 +30,7 @@ FINEST_MASK_UM = 8.0
 UNCALIBRATED_SIDE = 2048
 """px: longer side of the mask of a slide that does not state its pixel size."""
 STRIP_BYTES = 64 << 20
-"""A level is read for the mask in strips of at most this size, whatever the slide's size."""
+"""A level is read for the mask in blocks of at most this size, whatever the slide's size."""
 WEAK_SEPARATION = 20.0
 """Grey levels of saturation by which tissue and glass must differ in the mean."""
 NEARLY_ALL = 0.97
@@ -147,12 +146,10 @@ def coarse_saturation(slide: Slide) -> tuple[NDArray[np.uint8], Mask, tuple[floa
 
     Notes
     -----
-    Memory bound: one strip of the level read, `STRIP_BYTES`, and the result.
+    Memory bound: one block of the level read, `STRIP_BYTES`, and the result.
     """
     level, factor = _level_and_factor(slide)
-    strips = [_shrink(rgb, mask, factor) for rgb, mask in _strips(slide, level, factor)]
-    rgb = np.concatenate([strip for strip, _ in strips])
-    scanned = np.concatenate([mask for _, mask in strips])
+    rgb, scanned = read_shrunk(slide, level, factor, block_bytes=STRIP_BYTES)
     down = slide.levels[level].downsample
     return _saturation(rgb), scanned, (down[0] * factor, down[1] * factor)
 
@@ -166,25 +163,6 @@ def _level_and_factor(slide: Slide) -> tuple[int, int]:
     fine = [i for i, level in enumerate(slide.levels) if max(level.downsample) <= wanted * 1.001]
     level = fine[-1] if fine else 0
     return level, max(1, int(wanted / max(slide.levels[level].downsample)))
-
-
-def _strips(slide: Slide, level: int, factor: int) -> Iterator[tuple[Rgb, Mask]]:
-    height, width = slide.levels[level].shape
-    rows = max(1, STRIP_BYTES // (width * 4 * factor)) * factor
-    for y in range(0, height, rows):
-        yield slide.read_scanned(level, y, 0, min(rows, height - y), width)
-
-
-def _shrink(rgb: Rgb, scanned: Mask, factor: int) -> tuple[Rgb, Mask]:
-    """Block means; a block at the border is the mean of what there is."""
-    if factor == 1:
-        return rgb, scanned
-    edges = [np.arange(0, side, factor) for side in rgb.shape[:2]]
-    sums = np.add.reduceat(np.add.reduceat(rgb, edges[0], 0, dtype=np.uint32), edges[1], 1)
-    sizes = [np.diff(np.append(e, side)) for e, side in zip(edges, rgb.shape[:2], strict=True)]
-    means = sums / (sizes[0][:, None] * sizes[1][None, :])[..., None]
-    part = np.logical_or.reduceat(np.logical_or.reduceat(scanned, edges[0], 0), edges[1], 1)
-    return np.rint(means).astype(np.uint8), part
 
 
 def _saturation(rgb: Rgb) -> NDArray[np.uint8]:

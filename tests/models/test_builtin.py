@@ -7,10 +7,10 @@ import csv
 import numpy as np
 import pytest
 import torch
-from contract import ModelContract
 from PIL import Image
 from scipy import ndimage
 
+from contracts import ModelContract
 from napari_wsi_heatmap.models import BUILTIN, builtin_names, load_model
 from napari_wsi_heatmap.models.base import inference
 from napari_wsi_heatmap.models.builtin import NETS

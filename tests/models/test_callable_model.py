@@ -7,9 +7,9 @@ import functools
 import numpy as np
 import pytest
 import torch
-from contract import ModelContract
 from torch import nn
 
+from contracts import ModelContract
 from napari_wsi_heatmap.errors import ModelOutputError, ModelRunError
 from napari_wsi_heatmap.models import load_model
 

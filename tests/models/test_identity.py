@@ -35,6 +35,7 @@ def digest_after(change):
         lambda m: m.double(),
         lambda m: m.append(nn.ReLU()),
         lambda m: m.__setitem__(2, nn.GELU()),
+        lambda m: m.__setitem__(2, nn.Sigmoid()),
         lambda m: m.__setitem__(2, nn.MaxPool2d(2)),
     ],
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from napari.settings import get_settings
-from napari.utils.notifications import show_info
 
+from napari_wsi_heatmap._napari.notify import tell
 from napari_wsi_heatmap.slides import SLIDE_EXTENSIONS
 
 PLUGIN = "napari-wsi-heatmap"
@@ -20,7 +20,7 @@ def make_default_reader() -> None:
     """Open every kind of slide with this plugin from now on."""
     plugins = get_settings().plugins
     plugins.extension2reader = plugins.extension2reader | dict.fromkeys(patterns(), PLUGIN)
-    show_info("Slides now open with WSI Heatmap at once (Preferences > Plugins lists the endings).")
+    tell("Slides now open with WSI Heatmap at once (Preferences > Plugins lists the endings).")
 
 
 def stop_default_reader() -> None:
@@ -32,4 +32,4 @@ def stop_default_reader() -> None:
         for pattern, reader in plugins.extension2reader.items()
         if not (pattern in mine and reader == PLUGIN)
     }
-    show_info("napari asks again which reader opens a slide.")
+    tell("napari asks again which reader opens a slide.")

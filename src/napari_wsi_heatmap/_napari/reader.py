@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.slides import looks_like_slide
+from napari_wsi_heatmap.slides.diagnose import obvious_cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     Path = str | os.PathLike[str]
     LayerData = tuple[list[Any], dict[str, Any], str]
+
+ONLY_SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu")
+"""Endings that no other kind of file bears."""
 
 
 def get_reader(path: Path | Sequence[Path]) -> Callable[[Any], list[LayerData]] | None:
@@ -29,8 +33,24 @@ def get_reader(path: Path | Sequence[Path]) -> Callable[[Any], list[LayerData]] 
         As napari hands it over; several files give a layer each.
     """
     paths = _paths(path)
-    accepted = bool(paths) and all(looks_like_slide(one) for one in paths)
-    return read_slides if accepted else None
+    refused = [one for one in paths if not looks_like_slide(one)]
+    if paths and not refused:
+        return read_slides
+    for one in refused:
+        _say_why(one)
+    return None
+
+
+def _say_why(path: str) -> None:
+    """Tell why a file is refused whose ending promises a slide.
+
+    napari itself says only that it was refused. Other readers may know what a TIFF is.
+    """
+    cause = obvious_cause(path) if path.lower().endswith(ONLY_SLIDES) else None
+    if cause is not None:
+        from napari_wsi_heatmap._napari.notify import tell_warning
+
+        tell_warning(f"{os.path.basename(path)} is not a slide: {cause}")
 
 
 def read_slides(path: Path | Sequence[Path]) -> list[LayerData]:

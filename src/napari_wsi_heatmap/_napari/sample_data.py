@@ -8,9 +8,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from napari.utils import progress
-from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QApplication, QMainWindow
 
+from napari_wsi_heatmap._napari.notify import tell
 from napari_wsi_heatmap._napari.reader import read_slides
 from napari_wsi_heatmap.errors import SlideError
 
@@ -105,7 +105,7 @@ def _wait(job: _Job) -> None:
                 return
             if not told and time.monotonic() - began > QUIET_SECONDS:
                 told = True
-                show_info("Making the sample slide, once: about 20 seconds.")
+                tell("Making the sample slide, about 20 s")
 
 
 def _serve_events() -> None:

@@ -35,8 +35,9 @@ def select_output(values: Any, output: int | str | None) -> Tensor:
 
 
 def _counts_from_the_end(values: Any, output: int | str | None) -> bool:
-    listed = isinstance(values, (tuple, list)) and isinstance(output, int)
-    return listed and -len(values) <= int(output or 0) < 0
+    if isinstance(values, (tuple, list)) and isinstance(output, int):
+        return -len(values) <= output < 0
+    return False
 
 
 def _from_numpy(array: np.ndarray[Any, Any]) -> Tensor:

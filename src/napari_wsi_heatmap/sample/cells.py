@@ -1,4 +1,4 @@
-"""Where the cells lie: positions, kinds, orientations, and which block each belongs to."""
+"""Things that lie on the slide in great number: cells, strokes, specks, and how to find them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_wsi_heatmap.sample.noise import CELL, Field, smooth_noise, smoothstep
-from napari_wsi_heatmap.sample.nuclei import ANGLES, SHAPES, kind_number
-from napari_wsi_heatmap.sample.shapes import FAR, lattice
+from napari_wsi_heatmap.sample.noise import CELL, Field, Numbers
+from napari_wsi_heatmap.sample.shapes import lattice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_wsi_heatmap.sample.layout import Layout
+    from napari_wsi_heatmap.sample.shapes import Frame
 
+ANGLES = 24  # orientations of a kind's stamps, over half a turn
 BUCKET = 512  # px
 REACH = 48  # px around a rectangle in which nuclei may touch it
-FAT_SPACING = 132.0  # px, the width of a fat cell
+
+_MANY = 4096  # buckets in a row, at most
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells or other stamped things, one row each."""
+    """Cells or other things that are stamped, one row each."""
 
     y: NDArray[np.int32]
     x: NDArray[np.int32]
@@ -32,50 +33,91 @@ class Cells:
     amount: Field
 
     @classmethod
+    def of(cls, y: Numbers, x: Numbers, kind: Any, stamp: Any, amount: Any) -> Cells:
+        """Return cells at rounded positions; the rest may be one value for all."""
+        count = len(y)
+        return cls(
+            np.rint(y).astype(np.int32),
+            np.rint(x).astype(np.int32),
+            np.broadcast_to(kind, count).astype(np.int8),
+            np.broadcast_to(stamp, count).astype(np.int16),
+            np.broadcast_to(amount, count).astype(np.float32),
+        )
+
+    @classmethod
     def joined(cls, parts: list[Cells]) -> Cells:
         """Return all rows of several."""
         names = ("y", "x", "kind", "stamp", "amount")
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
+    def __len__(self) -> int:
+        return len(self.y)
+
     def where(self, keep: Any) -> Cells:
         """Return the rows that `keep` marks or numbers."""
-        return Cells(*(a[keep] for a in (self.y, self.x, self.kind, self.stamp, self.amount)))
+        return Cells(
+            self.y[keep], self.x[keep], self.kind[keep], self.stamp[keep], self.amount[keep]
+        )
 
 
 class Buckets:
     """Cells sorted by squares of the slide, so that a block finds its own at once."""
 
     def __init__(self, cells: Cells) -> None:
-        by, bx = cells.y // BUCKET, cells.x // BUCKET
-        order = np.lexsort((np.arange(len(by)), bx, by))
-        self.cells, self._order = cells.where(order), order
-        keys = by[order].astype(np.int64) * 4096 + bx[order]
-        unique, first = np.unique(keys, return_index=True)
-        ends = np.append(first[1:], len(keys))
-        self._spans = {int(k): (int(a), int(b)) for k, a, b in zip(unique, first, ends, strict=True)}
+        keys = cells.y.astype(np.int64) // BUCKET * _MANY + cells.x // BUCKET
+        self._order = np.argsort(keys, kind="stable")
+        self._cells = cells.where(self._order)
+        unique, first = np.unique(keys[self._order], return_index=True)
+        ends = np.append(first, len(keys))[1:]
+        spans = zip(first.tolist(), ends.tolist(), strict=True)
+        self._spans = dict(zip(unique.tolist(), spans, strict=True))
 
     def near(self, y: int, x: int, height: int, width: int, reach: int = REACH) -> Cells:
         """Return the cells within `reach` px of a rectangle, relative to its top left."""
         rows = range((y - reach) // BUCKET, (y + height + reach) // BUCKET + 1)
         columns = range((x - reach) // BUCKET, (x + width + reach) // BUCKET + 1)
-        spans = [self._spans.get(r * 4096 + c, (0, 0)) for r in rows for c in columns]
-        rows_found = np.concatenate([np.arange(a, b) for a, b in spans])
+        spans = [self._spans.get(r * _MANY + c, (0, 0)) for r in rows for c in columns]
+        index = np.concatenate([np.arange(*span) for span in spans])
         # In the order of the whole slide: what lies over what must not depend on the block.
-        found = self.cells.where(rows_found[np.argsort(self._order[rows_found])])
+        found = self._cells.where(index[np.argsort(self._order[index])])
         dy, dx = found.y - y, found.x - x
-        keep = (dy > -reach) & (dy < height + reach) & (dx > -reach) & (dx < width + reach)
-        return Cells(dy[keep], dx[keep], *(a[keep] for a in (found.kind, found.stamp, found.amount)))
+        near = (dy > -reach) & (dy < height + reach) & (dx > -reach) & (dx < width + reach)
+        return Cells(dy, dx, found.kind, found.stamp, found.amount).where(near)
 
 
-def slope(field: Field) -> tuple[Field, Field]:
-    """Return a field's gradient (y, x) per px."""
-    dy, dx = np.gradient(field, np.float32(CELL))
-    return dy, dx
+@dataclass(frozen=True)
+class Spots:
+    """Positions where something may be put, px, and their places on the layout."""
+
+    y: Field
+    x: Field
+    at: tuple[NDArray[np.intp], NDArray[np.intp]]
+
+    @classmethod
+    def scattered(
+        cls, rng: np.random.Generator, frame: Frame, spacing: float, jitter: float
+    ) -> Spots:
+        """Return jittered positions all over the slide."""
+        return cls.on(frame, *lattice(rng, frame.size, spacing, jitter))
+
+    @classmethod
+    def on(cls, frame: Frame, y: Numbers, x: Numbers) -> Spots:
+        """Return given positions."""
+        return cls(y.astype(np.float32), x.astype(np.float32), frame.cell_of(y, x))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def where(self, keep: NDArray[Any]) -> Spots:
+        """Return the positions that `keep` marks or numbers."""
+        return Spots(self.y[keep], self.x[keep], (self.at[0][keep], self.at[1][keep]))
+
+    def apart(self, rng: np.random.Generator, distance: float) -> Spots:
+        """Return positions of which no two are nearer than `distance` px."""
+        return self.where(thinned(self.y, self.x, distance, rng.random(len(self))))
 
 
-def thinned(
-    y: Field, x: Field, distance: float, rank: NDArray[np.float64]
-) -> NDArray[np.bool_]:
+def thinned(y: Numbers, x: Numbers, distance: float, rank: Numbers) -> NDArray[np.bool_]:
     """Return which points remain when of each too near pair the one of higher rank goes."""
     from scipy.spatial import cKDTree
 
@@ -87,166 +129,13 @@ def thinned(
     return keep
 
 
-class Placing:
-    """Places the cells of one slide, kind after kind."""
-
-    def __init__(self, rng: np.random.Generator, layout: Layout) -> None:
-        self.rng, self.layout = rng, layout
-        self.solid = np.minimum(layout.tissue - 12, -np.maximum(layout.lumen, layout.vessel) - 7)
-        self.parts: list[Cells] = []
-
-    def candidates(self, spacing: float, jitter: float) -> tuple[Field, Field, Any]:
-        """Return jittered positions on solid tissue and where they are on the layout."""
-        y, x = lattice(self.rng, self.layout.frame.size, spacing, jitter)
-        at = self.layout.frame.cell_of(y, x)
-        keep = self.solid[at] > 0
-        return y[keep], x[keep], (at[0][keep], at[1][keep])
-
-    def add(
-        self, name: str, y: Field, x: Field, angle: Any = None, spread: float = 0.3, vary: float = 0.12
-    ) -> None:
-        """Add cells of a kind; `angle` of their long axis, any without it."""
-        count, rng = len(y), self.rng
-        turn = rng.uniform(0, np.pi, count) if angle is None else angle + rng.normal(0, spread, count)
-        bins = np.rint(turn / (np.pi / ANGLES)).astype(np.int64) % ANGLES
-        stamp = bins * SHAPES + rng.integers(0, SHAPES, count)
-        amount = rng.normal(1, vary, count).clip(0.55, 1.6)
-        self.parts.append(
-            Cells(
-                np.rint(y).astype(np.int32),
-                np.rint(x).astype(np.int32),
-                np.full(count, kind_number(name), np.int8),
-                stamp.astype(np.int16),
-                amount.astype(np.float32),
-            )
-        )
+def slope(field: Field) -> tuple[Numbers, Numbers]:
+    """Return a field's gradient (y, x) per px."""
+    dy, dx = np.gradient(field, np.float32(CELL))
+    return np.asarray(dy), np.asarray(dx)
 
 
-def place_nuclei(rng: np.random.Generator, layout: Layout, fibres: Field) -> Cells:
-    """Return the nuclei of the slide; of two that collide the earlier kind remains."""
-    placing = Placing(rng, layout)
-    _tumour(placing)
-    _lining(placing, "crypt", np.where(layout.mucosa > 0.5, layout.gland, FAR), 14, 2.0, 10.5, rows=1)
-    _lining(placing, "columnar", np.where(layout.tumour > 0.5, layout.gland, FAR), 17, 10.0, 11.5, rows=3)
-    _lymphocytes(placing)
-    _endothelium(placing)
-    _spindles(placing, fibres)
-    cells = Cells.joined(placing.parts)
-    keep = thinned(cells.y, cells.x, 9.5, np.arange(len(cells.y)).astype(np.float64))
-    return cells.where(keep)
-
-
-def _tumour(placing: Placing) -> None:
-    layout, rng = placing.layout, placing.rng
-    y, x, at = placing.candidates(21.5, 0.30)
-    crowd = smooth_noise(rng, layout.frame.shape, 18)[at]
-    keep = (layout.nest[at] > 5) & (layout.gland[at] < -2)
-    keep &= rng.random(len(y)) < 0.90 + 0.06 * crowd
-    y, x, at = y[keep], x[keep], (at[0][keep], at[1][keep])
-    near = thinned(y, x, 14.5, rng.random(len(y)))
-    y, x = y[near], x[near]
-    lot = rng.random(len(y)) - 0.04 * smooth_noise(rng, layout.frame.shape, 25)[at][near]
-    for name, part in (
-        ("pyknotic", lot < 0.015),
-        ("giant", (lot >= 0.015) & (lot < 0.09)),
-        ("tumour", lot >= 0.09),
-    ):
-        placing.add(name, y[part], x[part], vary=0.2)
-
-
-def _lining(
-    placing: Placing, name: str, gland: Field, depth: float, spread: float, apart: float, rows: int
-) -> None:
-    """Line glands with nuclei that stand upright on their border, in one row or several."""
-    layout, rng = placing.layout, placing.rng
-    y, x = lattice(rng, layout.frame.size, 9.0, 0.4)
-    at = layout.frame.cell_of(y, x)
-    keep = (gland[at] > -6) & (gland[at] < depth + 2 * spread + 10 * rows)
-    y, x, at = y[keep], x[keep], (at[0][keep], at[1][keep])
-    dy, dx = (g[at] for g in slope(layout.gland))
-    length = np.hypot(dy, dx) + np.float32(1e-3)
-    wanted = rng.normal(depth, spread, len(y)).clip(8, depth + 2 * spread + 4)
-    move = np.clip(wanted - layout.gland[at], -25, 25) / length
-    y, x = (y + dy * move).astype(np.float32), (x + dx * move).astype(np.float32)
-    keep = thinned(y, x, apart, rng.random(len(y)))
-    keep &= (placing.solid[layout.frame.cell_of(y, x)] > 0) & (length > 0.3)
-    placing.add(name, y[keep], x[keep], np.arctan2(dy, dx)[keep], 0.14)
-
-
-def _lymphocytes(placing: Placing) -> None:
-    layout, rng = placing.layout, placing.rng
-    y, x, at = placing.candidates(15.0, 0.27)
-    free = (layout.epithelium[at] < -7) & (layout.fatty[at] < 0)
-    chance = 0.95 * layout.lymph[at] ** 1.3 + 0.012
-    keep = free & (rng.random(len(y)) < chance)
-    blast = keep & (rng.random(len(y)) < 0.85 * layout.centre[at])
-    placing.add("blast", y[blast], x[blast], vary=0.18)
-    keep &= ~blast & (rng.random(len(y)) < 1 - 0.5 * layout.centre[at])
-    placing.add("lymphocyte", y[keep], x[keep], vary=0.14)
-
-
-def _endothelium(placing: Placing) -> None:
-    layout, rng = placing.layout, placing.rng
-    y, x, at = placing.candidates(9.0, 0.4)
-    ring = (layout.vessel[at] > -15) & (rng.random(len(y)) < 0.5)
-    y, x, at = y[ring], x[ring], (at[0][ring], at[1][ring])
-    keep = thinned(y, x, 19, rng.random(len(y)))
-    dy, dx = (g[at] for g in slope(layout.vessel))
-    placing.add("spindle", y[keep], x[keep], (np.arctan2(dy, dx) + np.pi / 2)[keep], 0.15)
-
-
-def _spindles(placing: Placing, fibres: Field) -> None:
-    layout, rng = placing.layout, placing.rng
-    y, x, at = placing.candidates(34.0, 0.42)
-    cellular = smooth_noise(rng, layout.frame.shape, 30)[at]
-    near = np.exp(np.minimum(layout.epithelium[at], 0) / 150)
-    chance = 0.34 + 0.14 * cellular + 0.35 * near
-    keep = (layout.epithelium[at] < -8) & (layout.fatty[at] < 0) & (rng.random(len(y)) < chance)
-    placing.add("spindle", y[keep], x[keep], fibres[at][keep], 0.2, vary=0.16)
-
-
-def place_blood(rng: np.random.Generator, layout: Layout, stamps: int) -> Cells:
-    """Return red blood cells in some of the vessels, and a few that leaked out."""
-    y, x = lattice(rng, layout.frame.size, 11.5, 0.35)
-    at = layout.frame.cell_of(y, x)
-    full = smoothstep(-0.7, 0.4, smooth_noise(rng, layout.frame.shape, 40))[at]
-    inside = (layout.vessel[at] > 6) & (rng.random(len(y)) < 0.85 * full)
-    leaked = (layout.vessel[at] > -110) & (layout.epithelium[at] < -10) & (layout.fatty[at] < 0)
-    leaked &= (layout.tissue[at] > 20) & (rng.random(len(y)) < 0.012)
-    keep = inside | leaked
-    count = int(keep.sum())
-    return Cells(
-        y[keep].astype(np.int32),
-        x[keep].astype(np.int32),
-        np.zeros(count, np.int8),
-        rng.integers(0, stamps, count).astype(np.int16),
-        rng.normal(1, 0.15, count).clip(0.6, 1.4).astype(np.float32),
-    )
-
-
-def place_goblets(rng: np.random.Generator, layout: Layout) -> Cells:
-    """Return the mucin vacuoles of the crypts' goblet cells, pointing at the lumen."""
-    y, x = lattice(rng, layout.frame.size, 13.0, 0.35)
-    at = layout.frame.cell_of(y, x)
-    keep = (layout.gland[at] > 27) & (layout.gland[at] < 58) & (layout.lumen[at] < -9)
-    keep &= (layout.mucosa[at] > 0.5) & (layout.tissue[at] > 20)
-    y, x, at = y[keep], x[keep], (at[0][keep], at[1][keep])
-    keep = thinned(y, x, 16.5, rng.random(len(y)))
-    dy, dx = (g[at][keep] for g in slope(layout.gland))
-    bins = np.rint(np.arctan2(dy, dx) / (np.pi / ANGLES)).astype(np.int64) % ANGLES
-    count = int(keep.sum())
-    return Cells(
-        y[keep].astype(np.int32),
-        x[keep].astype(np.int32),
-        np.zeros(count, np.int8),
-        (bins * SHAPES + rng.integers(0, SHAPES, count)).astype(np.int16),
-        rng.uniform(0.75, 1, count).astype(np.float32),
-    )
-
-
-def place_fat(rng: np.random.Generator, layout: Layout) -> Cells:
-    """Return the centres of fat cells (amount < 0) and of what lies between the lobules."""
-    y, x = lattice(rng, layout.frame.size, FAT_SPACING, 0.24)
-    amount = np.where(layout.fatty[layout.frame.cell_of(y, x)] > 0, -1, 1).astype(np.float32)
-    zeros = np.zeros(len(y), np.int16)
-    return Cells(y.astype(np.int32), x.astype(np.int32), zeros.astype(np.int8), zeros, amount)
+def oriented(rng: np.random.Generator, angle: Numbers, shapes: int) -> NDArray[np.int64]:
+    """Return stamps for angles (radians), any of the `shapes` that each orientation has."""
+    turn = np.rint(angle / (np.pi / ANGLES)).astype(np.int64) % ANGLES
+    return turn * shapes + rng.integers(0, shapes, len(angle))

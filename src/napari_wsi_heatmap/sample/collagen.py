@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from napari_wsi_heatmap.sample.cells import Cells, slope
-from napari_wsi_heatmap.sample.noise import CELL, Field, smooth_noise, smoothstep
-from napari_wsi_heatmap.sample.nuclei import ANGLES
-from napari_wsi_heatmap.sample.shapes import lattice
+from napari_wsi_heatmap.sample.cells import ANGLES, Cells, Spots, oriented, slope
+from napari_wsi_heatmap.sample.noise import Field, Numbers, smooth_noise, smoothstep
 
 if TYPE_CHECKING:
     from napari_wsi_heatmap.sample.layout import Layout
@@ -27,7 +25,10 @@ def build_strokes(rng: np.random.Generator) -> list[list[Stroke]]:
     streaks = smooth_noise(rng, (256, 256), (0.9, 18.0))
     angles = np.repeat(np.arange(ANGLES), WAVES) * (np.pi / ANGLES)
     return [
-        [_stroke(rng, angle, rng.uniform(*length), rng.uniform(*width), streaks) for angle in angles]
+        [
+            _stroke(rng, angle, rng.uniform(*length), rng.uniform(*width), streaks)
+            for angle in angles
+        ]
         for length, width in _WIDTHS
     ]
 
@@ -71,8 +72,8 @@ def fibre_angle(rng: np.random.Generator, layout: Layout) -> Field:
     """Return the direction of the fibres, radians: slow swirls, and around what they enclose."""
     # Doubled angles, so that opposite directions are one.
     shape = layout.frame.shape
-    east = smooth_noise(rng, shape, 42) + 0.45 * smooth_noise(rng, shape, 12) + 0.35
-    north = smooth_noise(rng, shape, 42) + 0.45 * smooth_noise(rng, shape, 12)
+    east: Numbers = smooth_noise(rng, shape, 42) + 0.45 * smooth_noise(rng, shape, 12) + 0.35
+    north: Numbers = smooth_noise(rng, shape, 42) + 0.45 * smooth_noise(rng, shape, 12)
     for field, strength, reach in (
         (layout.epithelium, 3.0, 70.0),
         (layout.vessel, 3.0, 40.0),
@@ -82,32 +83,27 @@ def fibre_angle(rng: np.random.Generator, layout: Layout) -> Field:
         turn = 2 * (np.arctan2(dy, dx) + np.float32(np.pi / 2))
         pull = strength * np.exp(-np.abs(field) / reach)
         east, north = east + pull * np.cos(turn), north + pull * np.sin(turn)
-    angle: Field = np.arctan2(north, east) / 2
-    return angle
+    return (np.arctan2(north, east) / 2).astype(np.float32)
 
 
 def place_strokes(rng: np.random.Generator, layout: Layout, angle: Field) -> Cells:
     """Return the strokes of the slide, in the order in which they lie over each other."""
-    y, x = lattice(rng, layout.frame.size, 21.0, 0.45)
-    at = layout.frame.cell_of(y, x)
+    spots = _stroke_spots(rng, layout)
+    mucosa, count = layout.mucosa[spots.at], len(spots)
+    thin = rng.random(count) < 0.36 + 0.50 * mucosa
+    turn = angle[spots.at] + rng.normal(0, 0.16, count)
+    shade = rng.normal(0.245, 0.055, count) * (1 - 0.3 * mucosa)
+    shade *= 1 - 0.45 * layout.lymph[spots.at]
+    shade *= 1 + 0.12 * smooth_noise(rng, layout.frame.shape, 25)[spots.at]
+    return Cells.of(spots.y, spots.x, thin, oriented(rng, turn, WAVES), shade.clip(0.08, 0.5))
+
+
+def _stroke_spots(rng: np.random.Generator, layout: Layout) -> Spots:
+    """Return the middles of strokes, shuffled: dense in some places, loose in others."""
+    spots = Spots.scattered(rng, layout.frame, 21.0, 0.45)
+    at = spots.at
     loose = smooth_noise(rng, layout.frame.shape, 28)[at]
-    mucosa = layout.mucosa[at]
-    chance = 0.86 - 0.16 * loose - 0.15 * mucosa - 0.7 * layout.lymph[at]
+    chance = 0.86 - 0.16 * loose - 0.15 * layout.mucosa[at] - 0.7 * layout.lymph[at]
     keep = (layout.tissue[at] > -3) & (layout.epithelium[at] < 25) & (layout.lumen[at] < 0)
-    keep &= (layout.fatty[at] < 60) & (rng.random(len(y)) < chance)
-    chosen = rng.permutation(np.flatnonzero(keep))
-    at = (at[0][chosen], at[1][chosen])
-    count = len(chosen)
-    thin = (rng.random(count) < 0.34 + 0.50 * mucosa[chosen] + 0.1 * loose[chosen]).astype(np.int8)
-    turn = angle[at] + rng.normal(0, 0.16, count)
-    bins = np.rint(turn / (np.pi / ANGLES)).astype(np.int64) % ANGLES
-    shade = rng.normal(0.245, 0.055, count) * (1 - 0.3 * mucosa[chosen])
-    shade *= 1 - 0.45 * layout.lymph[at]
-    shade *= 1 + 0.12 * smooth_noise(rng, layout.frame.shape, 200 / CELL)[at]
-    return Cells(
-        y[chosen].astype(np.int32),
-        x[chosen].astype(np.int32),
-        thin,
-        (bins * WAVES + rng.integers(0, WAVES, count)).astype(np.int16),
-        shade.clip(0.08, 0.5).astype(np.float32),
-    )
+    keep &= (layout.fatty[at] < 60) & (rng.random(len(spots)) < chance)
+    return spots.where(rng.permutation(np.flatnonzero(keep)))

@@ -10,16 +10,16 @@ from napari_wsi_heatmap.sample.cells import Cells
 from napari_wsi_heatmap.sample.nuclei import Kind, stamps_of
 
 if TYPE_CHECKING:
-    from napari_wsi_heatmap.sample.noise import Field
+    from napari_wsi_heatmap.sample.noise import Field, Numbers
 
 _SPECKS = (
-    Kind("speck", (1.6, 5.5), (1.2, 3.6), 0.75, 0.4, 1.5, 0.1, 0.0, 0.12),
-    Kind("crumb", (6.0, 13.0), (4.0, 9.0), 0.55, 0.5, 2.5, 0.2, 0.0, 0.25),
-    Kind("hair", (4.6, 5.4), (4.4, 5.0), 0.42, 0.2, 1.5, 0.1, 0.0, 0.02),
+    Kind("speck", (1.6, 5.5), (1.2, 3.6), 0.50, 0.4, 1.5, 0.1, 0.0, 0.12),
+    Kind("crumb", (6.0, 13.0), (4.0, 9.0), 0.42, 0.5, 2.5, 0.2, 0.0, 0.25),
+    Kind("hair", (4.6, 5.4), (4.4, 5.0), 0.42, 0.06, 1.5, 0.0, 0.0, 0.02),
 )
 _PER_MEGAPIXEL = (3.2, 0.35)  # specks, crumbs
 _SOFT = 2.2  # soft spots per megapixel
-_HAIRS = 0.04  # per megapixel
+_HAIRS = 0.05  # per megapixel
 _STEP = 3.0  # px between the stamps of a hair
 
 
@@ -56,7 +56,7 @@ def _scattered(
 def _hair(rng: np.random.Generator, size: tuple[int, int]) -> Cells:
     """Return a hair: a line that turns slowly."""
     count = int(rng.uniform(120, 420))
-    turning = np.cumsum(rng.normal(0, 0.004, count)) + rng.normal(0, 0.006)
+    turning = rng.normal(0, 0.004) + 0.012 * np.sin(np.linspace(0, rng.uniform(2, 9), count))
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(turning)
     y = rng.uniform(0, size[0]) + np.cumsum(np.sin(heading)) * _STEP
     x = rng.uniform(0, size[1]) + np.cumsum(np.cos(heading)) * _STEP
@@ -64,13 +64,5 @@ def _hair(rng: np.random.Generator, size: tuple[int, int]) -> Cells:
     return _cells(rng, y, x, 2, amount)
 
 
-def _cells(
-    rng: np.random.Generator, y: Field, x: Field, kind: int, amount: Field
-) -> Cells:
-    return Cells(
-        np.rint(y).astype(np.int32),
-        np.rint(x).astype(np.int32),
-        np.full(len(y), kind, np.int8),
-        rng.integers(0, 16, len(y)).astype(np.int16),
-        np.asarray(amount, np.float32),
-    )
+def _cells(rng: np.random.Generator, y: Numbers, x: Numbers, kind: int, amount: Numbers) -> Cells:
+    return Cells.of(y, x, kind, rng.integers(0, 16, len(y)), amount)

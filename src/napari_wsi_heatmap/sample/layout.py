@@ -7,22 +7,24 @@ smoothly where a block is painted; cells and fibres are finer and come later.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from napari_wsi_heatmap.sample.noise import CELL, Field, band_noise, smooth_noise, smoothstep
+from napari_wsi_heatmap.sample.glands import glands_and_lumens, solid_nests
+from napari_wsi_heatmap.sample.noise import CELL, Field, smooth_noise, smoothstep
 from napari_wsi_heatmap.sample.shapes import (
     FAR,
     Capsules,
     Frame,
     draw,
     lattice,
-    signed_distance,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+Ellipse: TypeAlias = "tuple[float, float, float, float, float]"
 
 # One ellipse a row: centre (y, x) in fractions of the slide, radii (y, x) in units, angle.
 # Neighbouring ellipses of a kind melt into one island.
@@ -91,32 +93,41 @@ class Layout:
     blur: Field  # 0..1
 
 
-def build_layout(rng: np.random.Generator, frame: Frame, check: Callable[[], None]) -> Layout:
-    """Return the slide's layout; `check` is called between the steps and may raise."""
+def build_layout(rng: np.random.Generator, frame: Frame, step: Callable[[], None]) -> Layout:
+    """Return the slide's layout; `step` is called between the steps and may raise."""
     rough = _rough(rng, frame)
     kinds = [_islands(frame, kind, rough) for kind in (TUMOUR, MUCOSA, FATTY, FRAGMENTS)]
     tissue = np.maximum.reduce(kinds)
-    check()
+    step()
     follicle, centre = _follicles(rng, frame)
-    nest = np.minimum(_nests(rng, frame, kinds[0]), -follicle - 20)
-    check()
+    nest = np.minimum(solid_nests(rng, frame, kinds[0]), -follicle - 20)
+    step()
     crypts = np.minimum(kinds[1], _islands(frame, CRYPTS, rough))
-    gland, lumen = _glands(rng, frame, (kinds[0], crypts), nest, follicle)
+    gland, lumen = glands_and_lumens(rng, frame, (kinds[0], crypts), nest, follicle)
     epithelium = np.maximum(nest, gland)
-    check()
+    step()
     lymph = _lymph(rng, frame, tissue, epithelium, follicle, crypts)
     fat = _fat(rng, frame, kinds[2])
     vessel = _vessels(rng, frame, tissue, np.maximum(epithelium, fat))
-    check()
+    step()
     return Layout(
-        frame=frame, tissue=tissue, tumour=smoothstep(-40, 40, kinds[0]), mucosa=smoothstep(-40, 40, crypts), fatty=fat,
-        nest=nest, gland=gland, epithelium=epithelium, lumen=lumen, vessel=vessel,
-        lymph=lymph, centre=smoothstep(-20, 30, centre),
+        frame=frame,
+        tissue=tissue,
+        tumour=smoothstep(-40, 40, kinds[0]),
+        mucosa=smoothstep(-40, 40, crypts),
+        fatty=fat,
+        nest=nest,
+        gland=gland,
+        epithelium=epithelium,
+        lumen=lumen,
+        vessel=vessel,
+        lymph=lymph,
+        centre=smoothstep(-20, 30, centre),
         tone=smooth_noise(rng, frame.shape, 60) * 0.6 + smooth_noise(rng, frame.shape, 15) * 0.4,
         pen=_stroke(frame, PEN, PEN_RADIUS, rough, 0.12),
         fold=_stroke(frame, FOLD, FOLD_RADIUS, rough, 0.35),
         blur=_blob(frame, BLUR, rough),
-    )  # fmt: skip
+    )
 
 
 def _rough(rng: np.random.Generator, frame: Frame) -> tuple[Field, Field]:
@@ -133,86 +144,26 @@ def _rough(rng: np.random.Generator, frame: Frame) -> tuple[Field, Field]:
     return shift(), shift()
 
 
-def _islands(
-    frame: Frame, ellipses: tuple[tuple[float, ...], ...], rough: tuple[Field, Field]
-) -> Field:
+def _islands(frame: Frame, ellipses: tuple[Ellipse, ...], rough: tuple[Field, Field]) -> Field:
     """Return the signed distance (roughly) to ellipses that melt into each other."""
     y, x = frame.positions()
     y, x = y + rough[0], x + rough[1]
-    melt = 0.03 * frame.unit
-    total = np.zeros(frame.shape, np.float32)
-    for cy, cx, ry, rx, angle in ellipses:
-        dy, dx = y - cy * frame.size[0], x - cx * frame.size[1]
-        sine, cosine = np.float32(np.sin(angle)), np.float32(np.cos(angle))
-        across = (dy * cosine - dx * sine) / np.float32(ry * frame.unit)
-        along = (dx * cosine + dy * sine) / np.float32(rx * frame.unit)
-        depth = (1 - np.hypot(across, along)) * np.float32(min(ry, rx) * frame.unit / melt)
-        total += np.exp(np.clip(depth, -60, 60))
-    return np.log(total + np.float32(1e-26)) * np.float32(melt)
+    melt = np.float32(0.03 * frame.unit)
+    total = frame.blank(1e-26)
+    for ellipse in ellipses:
+        total += np.exp(np.clip(_depth(frame, ellipse, y, x) / melt, -60, 60))
+    return np.log(total) * melt
 
 
-def _nests(rng: np.random.Generator, frame: Frame, island: Field) -> Field:
-    """Return solid nests: dense in the island's depth, broken up towards its border."""
-    lumps = band_noise(rng, frame.shape, 26) + 0.30 * band_noise(rng, frame.shape, 6)
-    zone = smooth_noise(rng, frame.shape, 0.10 * frame.unit / CELL)
-    depth = smoothstep(100, 0.16 * frame.unit, island)
-    threshold = 1.5 - 1.35 * depth - 0.45 * zone
-    return signed_distance((lumps > threshold) & (island > 60))
-
-
-def _glands(
-    rng: np.random.Generator,
-    frame: Frame,
-    zones: tuple[Field, Field],
-    nest: Field,
-    follicle: Field,
-) -> tuple[Field, Field]:
-    """Return glands and their lumens: irregular in the tumour, round crypts in the mucosa."""
-    gland, lumen = frame.blank(FAR), frame.blank(FAR)
-    wobble = tuple(smooth_noise(rng, frame.shape, 7) * 13 for _ in range(2))
-    crypts = _crypts(rng, frame, zones[1], follicle)
-    draw(gland, crypts, (wobble[0] * 0.5, wobble[1] * 0.5))
-    inset = (crypts.radius * rng.uniform(0.72, 0.86, len(crypts))).astype(np.float32)
-    draw(lumen, crypts, (wobble[0] * 0.3, wobble[1] * 0.3), inset)
-    tumour = _tumour_glands(rng, frame, zones[0], np.maximum(nest, follicle))
-    draw(gland, tumour, wobble)
-    thickness = rng.uniform(52, 84, len(tumour)).astype(np.float32)
-    draw(lumen, tumour, (wobble[0] * 1.6, wobble[1] * 1.6), thickness)
-    holes = band_noise(rng, frame.shape, 4.5)
-    cribriform = (holes - 1.75) * 22  # punched-out spaces in the nests' depth
-    np.maximum(lumen, np.minimum(cribriform, nest - 70), out=lumen)
-    return gland, lumen
-
-
-def _crypts(rng: np.random.Generator, frame: Frame, zone: Field, follicle: Field) -> Capsules:
-    y, x = lattice(rng, frame.size, 222, 0.14)
-    at = frame.cell_of(y, x)
-    keep = (zone[at] > 120) & (follicle[at] < -70) & (rng.random(len(y)) < 0.95)
-    y, x = y[keep], x[keep]
-    lean = smooth_noise(rng, frame.shape, 60)[frame.cell_of(y, x)] * 0.8
-    return Capsules(
-        y, x,
-        (lean + rng.normal(0, 0.3, len(y))).astype(np.float32),
-        rng.gamma(1.2, 14, len(y)).clip(0, 70).astype(np.float32),
-        rng.uniform(80, 100, len(y)).astype(np.float32),
-    )  # fmt: skip
-
-
-def _tumour_glands(
-    rng: np.random.Generator, frame: Frame, island: Field, taken: Field
-) -> Capsules:
-    y, x = lattice(rng, frame.size, 360, 0.33)
-    at = frame.cell_of(y, x)
-    crowd = smooth_noise(rng, frame.shape, 0.05 * frame.unit / CELL)[at]
-    keep = (island[at] > 190) & (taken[at] < -60) & (rng.random(len(y)) < 0.5 + 0.42 * crowd)
-    y, x, room = y[keep], x[keep], -taken[at][keep]
-    radius = np.minimum(65 + rng.gamma(2.0, 32, len(y)).clip(0, 150), room * 0.7 + 50)
-    return Capsules(
-        y, x,
-        rng.uniform(0, np.pi, len(y)).astype(np.float32),
-        rng.gamma(1.3, 55, len(y)).clip(0, 260).astype(np.float32),
-        radius.astype(np.float32),
-    )  # fmt: skip
+def _depth(frame: Frame, ellipse: Ellipse, y: Field, x: Field) -> Field:
+    """Return about how far inside an ellipse positions lie, px."""
+    cy, cx, ry, rx, angle = (np.float32(value) for value in ellipse)
+    dy, dx = y - cy * np.float32(frame.size[0]), x - cx * np.float32(frame.size[1])
+    across = (dy * np.cos(angle) - dx * np.sin(angle)) / ry
+    along = (dx * np.cos(angle) + dy * np.sin(angle)) / rx
+    unit = np.float32(frame.unit)
+    depth: Field = (unit - np.hypot(across, along)) * min(ry, rx)
+    return depth
 
 
 def _follicles(rng: np.random.Generator, frame: Frame) -> tuple[Field, Field]:
@@ -229,7 +180,12 @@ def _follicles(rng: np.random.Generator, frame: Frame) -> tuple[Field, Field]:
 
 
 def _lymph(
-    rng: np.random.Generator, frame: Frame, tissue: Field, epithelium: Field, follicle: Field, crypts: Field
+    rng: np.random.Generator,
+    frame: Frame,
+    tissue: Field,
+    epithelium: Field,
+    follicle: Field,
+    crypts: Field,
 ) -> Field:
     """Return the density of lymphocytes, 0..1: follicles, borders of the tumour, mucosa."""
     patchy = smoothstep(0.2, 1.7, smooth_noise(rng, frame.shape, 22))
@@ -252,15 +208,11 @@ def _vessels(rng: np.random.Generator, frame: Frame, tissue: Field, taken: Field
     at = frame.cell_of(y, x)
     radius = 18 + rng.gamma(2.0, 9, len(y)).clip(0, 70)
     keep = (tissue[at] > 110) & (taken[at] < -radius - 40) & (rng.random(len(y)) < 0.75)
-    bars = Capsules(
-        y, x,
-        rng.uniform(0, np.pi, len(y)).astype(np.float32),
-        (radius * rng.uniform(0, 2.2, len(y))).astype(np.float32),
-        radius.astype(np.float32),
-    ).where(keep)  # fmt: skip
+    half_length = radius * rng.uniform(0, 2.2, len(y))
+    bars = Capsules.of(y, x, rng.uniform(0, np.pi, len(y)), half_length, radius)
     vessel = frame.blank(FAR)
     wobble = (smooth_noise(rng, frame.shape, 6) * 9, smooth_noise(rng, frame.shape, 6) * 9)
-    draw(vessel, bars, wobble)
+    draw(vessel, bars.where(keep), wobble)
     return vessel
 
 
@@ -277,13 +229,8 @@ def _stroke(
     drawn = make_interp_spline(np.linspace(0, 1, len(points)), np.array(points) * frame.size)
     y, x = drawn(np.linspace(0, 1, 60)).T
     dy, dx = np.diff(y), np.diff(x)
-    bars = Capsules(
-        (y[:-1] + dy / 2).astype(np.float32),
-        (x[:-1] + dx / 2).astype(np.float32),
-        np.arctan2(dy, dx).astype(np.float32),
-        (np.hypot(dy, dx) / 2).astype(np.float32),
-        np.full(len(dy), radius * frame.unit, np.float32),
-    )
+    middle = (y[:-1] + dy / 2, x[:-1] + dx / 2)
+    bars = Capsules.of(*middle, np.arctan2(dy, dx), np.hypot(dy, dx) / 2, radius * frame.unit)
     field = frame.blank(FAR)
     draw(field, bars, (rough[0] * sway, rough[1] * sway))
     return field

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Field: TypeAlias = "NDArray[np.float32]"
+Numbers: TypeAlias = "NDArray[Any]"
+"""Numbers of any kind, as the random generator gives them."""
 
 CELL = 8
 """Pixels that one value of a layout field spans on each axis."""
@@ -73,23 +75,34 @@ class Tile:
 
 
 @cache
-def _spline() -> tuple[Field, Field, Field]:
+def _spline() -> tuple[Field, ...]:
     """Return the quadratic B-spline's weights of the cell before, the cell and the one after."""
     s = (np.arange(CELL, dtype=np.float32) + np.float32(0.5)) / CELL - np.float32(0.5)
-    return (0.5 - s) ** 2 / 2, np.float32(0.75) - s * s, (0.5 + s) ** 2 / 2
+    half = np.float32(0.5)
+    weights = ((half - s) ** 2 / 2, np.float32(0.75) - s * s, (half + s) ** 2 / 2)
+    return tuple(np.asarray(w, np.float32) for w in weights)
+
+
+def _around(field: Field, y: int, x: int, height: int, width: int) -> Field:
+    """Return the values that a rectangle of the slide is enlarged from."""
+    top, left = y // CELL + MARGIN, x // CELL + MARGIN
+    rows, columns = height // CELL, width // CELL
+    return field[top - 1 : top + rows + 1, left - 1 : left + columns + 1]
+
+
+def peak(field: Field, y: int, x: int, height: int, width: int) -> float:
+    """Return a bound of a layout field over a rectangle of the slide, cheaper than the field."""
+    return float(_around(field, y, x, height, width).max())
 
 
 def enlarge(field: Field, y: int, x: int, height: int, width: int) -> Field:
     """Return a layout field at a rectangle of the slide, smooth; all four multiples of CELL."""
-    top, left = y // CELL + MARGIN, x // CELL + MARGIN
-    rows, columns = height // CELL, width // CELL
-    part = field[top - 1 : top + rows + 1, left - 1 : left + columns + 1]
+    part = _around(field, y, x, height, width)
     before, here, after = _spline()
-    tall = part[:-2, None] * before[:, None]
-    tall += part[1:-1, None] * here[:, None]
-    tall += part[2:, None] * after[:, None]
-    tall = tall.reshape(height, columns + 2)
-    wide = tall[:, :-2, None] * before
-    wide += tall[:, 1:-1, None] * here
-    wide += tall[:, 2:, None] * after
-    return wide.reshape(height, width)
+    # Along x while the array is still low, so that the long inner loops are the contiguous ones.
+    wide = part[:, :-2, None] * before + part[:, 1:-1, None] * here + part[:, 2:, None] * after
+    wide = wide.reshape(-1, 1, width)
+    tall = wide[:-2] * before[:, None]
+    tall += wide[1:-1] * here[:, None]
+    tall += wide[2:] * after[:, None]
+    return tall.reshape(height, width)

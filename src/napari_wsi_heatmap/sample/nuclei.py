@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsi_heatmap.sample.noise import Field, smooth_noise
+from napari_wsi_heatmap.sample.cells import ANGLES
+from napari_wsi_heatmap.sample.noise import Field, Numbers, smooth_noise
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-ANGLES = 24  # orientations of a kind's stamps, over half a turn
 SHAPES = 20  # stamps of each orientation
 
 
@@ -40,7 +36,7 @@ KINDS = (
     Kind("lymphocyte", (5.4, 6.8), (5.0, 6.2), 0.98, 0.26, 1.2, 0.14, 0.0, 0.04),
     Kind("blast", (6.8, 8.6), (6.2, 7.8), 0.46, 0.36, 1.5, 0.24, 0.55, 0.06),
     Kind("spindle", (9.0, 15.5), (2.0, 3.3), 0.82, 0.26, 1.4, 0.08, 0.0, 0.03, 0.006),
-    Kind("pyknotic", (4.6, 8.8), (3.4, 6.4), 1.55, 0.50, 2.2, 0.0, 0.0, 0.15),
+    Kind("pyknotic", (4.6, 8.8), (3.4, 6.4), 1.25, 0.50, 2.2, 0.0, 0.0, 0.15),
 )
 
 
@@ -72,7 +68,7 @@ def stamps_of(rng: np.random.Generator, kind: Kind) -> Field:
 
 
 def _turned(
-    rng: np.random.Generator, side: int, angle: NDArray[np.float64], bend: float
+    rng: np.random.Generator, side: int, angle: Numbers, bend: float
 ) -> tuple[Field, Field]:
     """Return positions along and across each nucleus's long axis, (count, side, side)."""
     line = np.arange(side) - (side - 1) / 2
@@ -88,8 +84,8 @@ def _depth(
     rng: np.random.Generator,
     along: Field,
     across: Field,
-    long: NDArray[np.float64],
-    short: NDArray[np.float64],
+    long: Numbers,
+    short: Numbers,
     uneven: float,
 ) -> Field:
     """Return about how far inside the outline each pixel lies, px."""
@@ -114,7 +110,7 @@ def _nucleoli(
     rng: np.random.Generator,
     along: Field,
     across: Field,
-    radius: NDArray[np.float64],
+    radius: Numbers,
     amount: float,
 ) -> Field:
     """Return one or two dark dots in each nucleus."""
@@ -133,8 +129,8 @@ def build_discs(rng: np.random.Generator, count: int) -> Field:
     along, across = _turned(rng, 18, rng.uniform(0, np.pi, count), 0.0)
     long, short = rng.uniform(5.6, 7.0, count), rng.uniform(4.2, 6.6, count)
     depth = _depth(rng, along, across, long, short, 0.04)
-    dimple = 0.26 * np.exp(-((along**2 + across**2) / 11))
-    return (np.clip(0.5 + depth / 1.5, 0, 1) * (0.50 - dimple)).astype(np.float32)
+    dimple = 0.20 * np.exp(-((along**2 + across**2) / 11))
+    return (np.clip(0.5 + depth / 1.5, 0, 1) * (0.40 - dimple)).astype(np.float32)
 
 
 def build_vacuoles(rng: np.random.Generator) -> Field:

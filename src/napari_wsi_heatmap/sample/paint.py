@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsi_heatmap.sample.noise import Field, enlarge, smoothstep
+from napari_wsi_heatmap.sample.area import Area
+from napari_wsi_heatmap.sample.noise import Field, enlarge, peak, smoothstep
 from napari_wsi_heatmap.sample.stamping import stamped
-from napari_wsi_heatmap.sample.tissue import Area, stain
+from napari_wsi_heatmap.sample.tissue import stain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 HAEMATOXYLIN = (0.65, 0.70, 0.29)
 EOSIN = (0.07, 0.99, 0.11)
 THIRD = (0.27, 0.57, 0.78)
-INK = (1.15, 0.62, 0.12)
+INK = (0.62, 0.14, 0.46)  # green felt-tip
 LIGHT = (243.0, 242.5, 244.0)  # RGB of the empty glass
 
 HALO = 32  # px around a block that an out-of-focus lens mixes into it
@@ -28,9 +29,9 @@ HALO = 32  # px around a block that an out-of-focus lens mixes into it
 
 def paint(scene: Scene, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
     """Return a rectangle of the slide, (height, width, 3); all four multiples of CELL."""
-    blur = enlarge(scene.layout.blur, y, x, height, width)
-    if blur.max() <= 0:
+    if peak(scene.layout.blur, y, x, height, width) <= 0:
         return _digitise(scene, _light(scene, y, x, height, width), y, x)
+    blur = enlarge(scene.layout.blur, y, x, height, width)
     wide = _light(scene, y - HALO, x - HALO, height + 2 * HALO, width + 2 * HALO)
     return _digitise(scene, _defocused(wide, blur), y, x)
 
@@ -41,20 +42,19 @@ def _light(scene: Scene, y: int, x: int, height: int, width: int) -> Field:
     layout = scene.layout
     uneven = 1 + 0.004 * enlarge(layout.tone, *box)
     light = np.stack([np.float32(level) * uneven for level in LIGHT])
-    if enlarge(layout.tissue, *box).max() > -40:
+    if peak(layout.tissue, *box) > -80:
         amounts = stain(Area(scene, *box))
         for channel in range(3):
             density = np.zeros(light.shape[1:], np.float32)
             for amount, vector in zip(amounts, (HAEMATOXYLIN, EOSIN, THIRD), strict=True):
                 density += amount * np.float32(vector[channel])
             light[channel] *= np.exp(np.float32(-np.log(10)) * density)
-    pen = enlarge(layout.pen, *box)
-    if pen.max() > -20:
-        ink = _ink(scene, pen, box)
+    if peak(layout.pen, *box) > -30:
+        ink = _ink(scene, enlarge(layout.pen, *box), box)
         for channel in range(3):
             light[channel] *= np.exp(np.float32(-np.log(10) * INK[channel]) * ink)
     dust = scene.dust.near(*box)
-    if len(dust.y):
+    if len(dust):
         light *= np.exp(np.float32(-np.log(10)) * stamped(box[2:], dust, scene.specks))
     return light
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_wsi_heatmap.sample.noise import CELL, MARGIN, Field
+from napari_wsi_heatmap.sample.noise import CELL, MARGIN, Field, Numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,6 +55,12 @@ class Capsules:
     half_length: Field
     radius: Field
 
+    @classmethod
+    def of(cls, y: Any, x: Any, angle: Any, half_length: Any, radius: Any) -> Capsules:
+        """Return capsules from anything that broadcasts to the length of `y`."""
+        columns = (y, x, angle, half_length, radius)
+        return cls(*(np.broadcast_to(a, len(y)).astype(np.float32) for a in columns))
+
     def __len__(self) -> int:
         return len(self.y)
 
@@ -66,7 +72,7 @@ class Capsules:
 
 
 def draw(
-    field: Field, capsules: Capsules, wobble: tuple[Field, Field], inset: Field | float = 0.0
+    field: Field, capsules: Capsules, wobble: tuple[Field, Field], inset: Numbers | float = 0.0
 ) -> None:
     """Raise `field` to the capsules' signed distances, their outlines shifted by `wobble` px."""
     insets = np.broadcast_to(np.asarray(inset, np.float32), len(capsules))

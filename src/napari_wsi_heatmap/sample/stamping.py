@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_wsi_heatmap.sample.cells import REACH
 from napari_wsi_heatmap.sample.collagen import STROKE_REACH
-from napari_wsi_heatmap.sample.noise import Field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_wsi_heatmap.sample.collagen import Stroke
     from napari_wsi_heatmap.sample.cells import Cells
+    from napari_wsi_heatmap.sample.collagen import Stroke
+    from napari_wsi_heatmap.sample.noise import Field
 
 _PAD = 80  # a canvas is larger than its block, so that no stamp needs clipping
 
@@ -51,30 +52,36 @@ def overlaid(shape: tuple[int, int], cells: Cells, strokes: list[list[Stroke]]) 
     return canvas[pad : pad + shape[0], pad : pad + shape[1]]
 
 
-def divided(
-    shape: tuple[int, int], cells: Cells, reach: int, pad: int
-) -> tuple[Field, Field, Field]:
+def divided(shape: tuple[int, int], cells: Cells, reach: int) -> tuple[Field, Field]:
     """Divide a block among its cells by the nearest centre (a Voronoi diagram).
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Height and width of the block, px.
+    cells : Cells
+        Those of the block and of `reach` px around it.
+    reach : int
+        Cells are not larger than this, px.
 
     Returns
     -------
-    nearest : (H, W) float32
-        Distance to the nearest centre, px, at most `reach`.
     gap : (H, W) float32
-        How much further the second nearest is: 0 on the border of two cells.
+        How much further, px, the second nearest centre is: 0 on the border of two cells.
     amount : (H, W) float32
-        `amount` of the nearest cell.
+        `amount` of the nearest cell, 1 where there is none.
     """
+    pad = max(2 * reach, REACH + reach)
     size = (shape[0] + 2 * pad, shape[1] + 2 * pad)
     first, second = (np.full(size, reach, np.float32) for _ in range(2))
     amounts = np.ones(size, np.float32)
     line = np.arange(-reach, reach, dtype=np.float32) + np.float32(0.5)
     cone = np.hypot(line[:, None], line[None])
     for y, x, amount in zip(cells.y.tolist(), cells.x.tolist(), cells.amount, strict=True):
-        rows, columns = (slice(at + pad - reach, at + pad + reach) for at in (y, x))
-        one, two = first[rows, columns], second[rows, columns]
+        spot = tuple(slice(at + pad - reach, at + pad + reach) for at in (y, x))
+        one, two = first[spot], second[spot]
         np.minimum(two, np.maximum(one, cone), out=two)
-        np.copyto(amounts[rows, columns], amount, where=cone < one)
+        np.copyto(amounts[spot], amount, where=cone < one)
         np.minimum(one, cone, out=one)
-    view = (slice(pad, pad + shape[0]), slice(pad, pad + shape[1]))
-    return first[view], (second - first)[view], amounts[view]
+    inner = (slice(pad, pad + shape[0]), slice(pad, pad + shape[1]))
+    return (second - first)[inner], amounts[inner]

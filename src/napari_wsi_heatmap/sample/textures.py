@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-
 from typing import TYPE_CHECKING
 
 from napari_wsi_heatmap.sample.noise import Tile, smooth_noise

@@ -110,7 +110,8 @@ class ArraySlide(Slide):
     ) -> tuple[Rgb, Mask | None]:
         if self._closed:
             raise SlideReadError("the slide is closed", self.path, "open it again")
-        rgb = np.ascontiguousarray(self._pixels(level, y, x, height, width))
+        # A copy: whoever changes what was read must not change the slide.
+        rgb = np.array(self._pixels(level, y, x, height, width), order="C")
         if rgb.shape != (height, width, 3) or rgb.dtype != np.uint8:
             raise SlideReadError(
                 f"read() returned {rgb.dtype} {rgb.shape}",

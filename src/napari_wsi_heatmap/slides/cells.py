@@ -146,9 +146,18 @@ class CellReader:
                 return _crop(self._cell(key), *start, top, bottom, left, right)
             except SlideReadError:
                 self._broken.add(key)
-        # Damage somewhere in the cell: read no more of it than has to be.
+        return self._around_damage(top, bottom, left, right)
+
+    def _around_damage(self, top: int, bottom: int, left: int, right: int) -> Pixels:
+        # Read no more of a damaged cell than has to be, and rather interpolated than not at all.
         origin = self.y.origin(top, bottom), self.x.origin(left, right)
-        return _crop(self._from(*origin, bottom, right), *origin, top, bottom, left, right)
+        try:
+            near = self._from(*origin, bottom, right)
+        except SlideReadError:
+            if origin == (top, left):
+                raise
+            return self._from(top, left, bottom, right)
+        return _crop(near, *origin, top, bottom, left, right)
 
     def _cell(self, key: tuple[int, int]) -> Pixels:
         with self._lock:

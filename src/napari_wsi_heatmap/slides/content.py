@@ -88,7 +88,7 @@ def _digest(path: str, samples: int, edge: int) -> bytes:
         for i in range(1, samples + 1):
             file.seek(i * size // (samples + 1))
             digest.update(file.read(_SAMPLE))
-        file.seek(max(0, size - edge))
+        file.seek(max(file.tell(), size - edge))
         digest.update(file.read(edge))
     return digest.digest()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ def _ome_size(description: str, axis: str) -> str | None:
 
 def caller_mpp(mpp: float | Sequence[float], path: str) -> Mpp:
     """Check what the caller states, one value or (y, x) µm per pixel."""
-    pair = (mpp, mpp) if isinstance(mpp, int | float) else tuple(mpp)
+    pair = tuple(mpp) if isinstance(mpp, Iterable) else (mpp, mpp)
     if len(pair) != 2:
         raise SlideOpenError(f"mpp={mpp!r} is not one value or (y, x)", path)
     checked, _ = believable_mpp(pair, "mpp=")

@@ -1,0 +1,334 @@
+"""One live run in one viewer: its worker, its layer, and what ends it.
+
+A job belongs neither to the dock nor to its layer: closing the dock leaves it running. It ends
+when it is done or cancelled, when the slide's or the heatmap's layer is removed, and when the
+viewer is closed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
+
+from napari_wsi_heatmap._napari.activity import ActivityBar
+from napari_wsi_heatmap._napari.guarded import guarded
+from napari_wsi_heatmap._napari.live_layer import LiveLayer
+from napari_wsi_heatmap._napari.notify import tell_error, tell_warning
+from napari_wsi_heatmap._napari.progress_text import done_line, progress_line, stopped_line
+from napari_wsi_heatmap._napari.region import on_slide, view_box
+from napari_wsi_heatmap._napari.registry import JOBS
+from napari_wsi_heatmap._napari.worker import RunTask, start_worker
+from napari_wsi_heatmap.control import RunControl
+from napari_wsi_heatmap.errors import HeatmapError
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+
+    from napari_wsi_heatmap._napari.slide_source import SlideSource
+    from napari_wsi_heatmap._napari.worker import RunWorker
+    from napari_wsi_heatmap.engine import Progress
+    from napari_wsi_heatmap.heatmap import Heatmap
+
+TICK_MS = 100
+"""ms between looks at what the worker has done: the layer is drawn at most this often."""
+LOOK_S = 0.25
+"""Seconds between changes of the order while somebody pans."""
+STALLED_S = 5.0
+"""Seconds without a window after which the line says so."""
+
+PREPARING, RUNNING, PAUSED = "preparing", "running", "paused"
+DONE, CANCELLED, FAILED = "done", "cancelled", "failed"
+
+
+class HeatmapJob:
+    """A heatmap that grows in a viewer. Made by `show_heatmap`, or by Run in the dock.
+
+    Attributes
+    ----------
+    state : str
+        preparing, running, paused, done, cancelled or failed.
+    layer : napari.layers.Image or None
+        None until the first windows are computed.
+    heatmap : Heatmap or None
+        Grows with the run; whole when `state` is done.
+    error : HeatmapError or None
+        What ended the run, if it failed.
+    notices : tuple of str
+        What the user should know about the plan, a line each.
+    changed : psygnal.Signal
+        Emitted on the GUI thread when anything of this may have changed.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        slide_layer: Layer,
+        source: SlideSource,
+        model: Any,
+        settings: dict[str, Any],
+        model_name: str,
+    ) -> None:
+        self._viewer, self.slide_layer = weakref.ref(viewer), slide_layer
+        self.title = f"{model_name} on {source.name}"
+        self.model, self.model_name = model, model_name
+        self._shape = source.shapes[0]
+        self._out = settings.get("out")
+        self.state, self.error, self.notices = PREPARING, None, ()
+        self.layer: Image | None = None
+        self.heatmap: Heatmap | None = None
+        self._live: LiveLayer | None = None
+        self._control = RunControl(pauses_on_trouble=True)
+        self._why_cancelled, self._told, self._looked_at = "", "", 0.0
+        self._over = threading.Event()
+        self._view_moved = False
+        self._bar = ActivityBar(self.title)
+        self._task = RunTask(self.title, source, model, self._control, settings)
+        self._worker: RunWorker | None = None
+        self._timer: QTimer | None = None
+
+    def start(self) -> None:
+        """Start the worker, and look at it from now on."""
+        viewer = self._viewer()
+        assert viewer is not None
+        JOBS.add(self)
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.camera.events.connect(self._on_camera)
+        self._timer = QTimer()
+        self._timer.timeout.connect(self._tick)
+        self._timer.start(TICK_MS)
+        self._worker = start_worker(self._task, self._on_error, self._on_finished)
+        JOBS.started.emit(self)
+
+    @property
+    def viewer(self) -> ViewerModel | None:
+        """The viewer, None when it is gone."""
+        return self._viewer()
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended, in whatever way."""
+        return self._over.is_set()
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the run is, None while it is being planned."""
+        return self._task.progress
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the channels, empty until there is something to show."""
+        return () if self.heatmap is None else self.heatmap.names
+
+    @property
+    def channel(self) -> int:
+        """Which channel the layer shows; set it to see another, nothing is computed again."""
+        return 0 if self._live is None else self._live.channel
+
+    @channel.setter
+    def channel(self, channel: int) -> None:
+        if self._live is not None:
+            self._live.show_channel(channel)
+            self.changed.emit()
+
+    def pause(self) -> None:
+        """Hold the run after the batch at hand."""
+        if not self.over:
+            self._control.pause()
+            self._look()
+
+    def resume(self) -> None:
+        """Let a paused run go on."""
+        self._told = ""
+        self._control.resume()
+        self._look()
+
+    def cancel(self, why: str = "") -> None:
+        """End the run after the batch at hand; what is computed is kept.
+
+        Parameters
+        ----------
+        why : str
+            Shown to the user, where it was not the user who did it.
+        """
+        if not self.over:
+            self._why_cancelled = self._why_cancelled or why
+            self._control.cancel()
+            self.changed.emit()
+
+    def wait(self, timeout: float | None = None) -> Heatmap:
+        """Serve the GUI until the run is over; for scripts and the console.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds.
+
+        Returns
+        -------
+        Heatmap
+            Whole, or what there is of it if the run was cancelled.
+
+        Raises
+        ------
+        HeatmapError
+            What ended the run, or that it was cancelled before its first window.
+        TimeoutError
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self.over:
+            if end is not None and time.monotonic() > end:
+                raise TimeoutError(f"{self.title} is not done after {timeout} s")
+            QApplication.processEvents()
+            self._over.wait(0.005)
+        if self.error is not None:
+            raise self.error
+        if self.heatmap is None:
+            raise HeatmapError("the run was cancelled before its first window", self.title)
+        return self.heatmap
+
+    @property
+    def line(self) -> str:
+        """The state of the run in one line."""
+        if self.state == FAILED:
+            return str(self.error)
+        if self.state == DONE:
+            assert self.heatmap is not None
+            return done_line(self.heatmap.run)
+        if self.state == CANCELLED:
+            line = stopped_line(CANCELLED, self.progress, self._out)
+            return f"{line} ({self._why_cancelled})" if self._why_cancelled else line
+        return self._line_of_run()
+
+    def _line_of_run(self) -> str:
+        if self._control.cancelled.is_set():
+            return "cancelling…"
+        if self.state == PREPARING:
+            return "finding tissue and trying the model…"
+        line = progress_line(self.progress)
+        if self.state == PAUSED:
+            return f"{line}; {self._control.reason}"
+        stalled = time.monotonic() - self._task.moved_at
+        return f"{line}; nothing new for {stalled:.0f} s" if stalled > STALLED_S else line
+
+    @guarded
+    def _tick(self) -> None:
+        """Look at what the worker has done; ten times a second."""
+        if self.over:
+            return
+        if self._task.begun:
+            self._show()
+        if self._view_moved and time.monotonic() - self._looked_at > LOOK_S:
+            self._look_at_view()
+        self._look()
+
+    def _look(self) -> None:
+        """Bring state, bar and docks up to date."""
+        if not self.over:
+            planned = self._task.run is not None
+            self.state = PAUSED if self._control.paused else RUNNING if planned else PREPARING
+            self._tell()
+        self._bar.show(self.progress)
+        self.changed.emit()
+
+    def _tell(self) -> None:
+        """Say once what the plan is worth, and why the run has paused by itself."""
+        run = self._task.run
+        if run is not None and not self.notices and run.plan.notices:
+            self.notices = run.plan.notices
+            tell_warning(f"{self.title}: " + "; ".join(self.notices))
+        trouble = self._control.reason if self._control.paused else ""
+        if trouble and trouble != self._told and trouble != PAUSED_BY_USER:
+            self._told = trouble
+            tell_warning(f"{self.title} is paused: {trouble}")
+
+    def _show(self) -> None:
+        """Draw what is new; first of all, add the layer."""
+        run, sample, viewer = self._task.run, self._task.sample, self._viewer()
+        if self._live is not None:
+            self._live.refresh()
+        elif run is not None and sample is not None and viewer is not None and self._may_show:
+            self.heatmap = run.heatmap
+            metadata = {"heatmap": self.heatmap, "job": self, "names": run.plan.names}
+            self._live = LiveLayer(run, sample, self.slide_layer, metadata)
+            self.layer = self._live.layer
+            viewer.add_layer(self.layer)
+
+    @property
+    def _may_show(self) -> bool:
+        """Whether a layer may still be added: never one that somebody has removed."""
+        viewer = self._viewer()
+        return viewer is not None and self.slide_layer in viewer.layers
+
+    def _look_at_view(self) -> None:
+        viewer = self._viewer()
+        if viewer is None or not self._may_show:
+            return
+        self._view_moved, self._looked_at = False, time.monotonic()
+        box = view_box(viewer, self.slide_layer)
+        seen = None if box is None else on_slide(box, self._shape)
+        if seen is not None:
+            self._task.look_at(seen)
+
+    @guarded
+    def _on_camera(self, event: Any) -> None:
+        self._view_moved = True
+
+    @guarded
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self.slide_layer:
+            self.cancel("the slide's layer was removed")
+        elif event.value is self.layer:
+            self.cancel("its layer was removed")
+
+    @guarded
+    def _on_error(self, error: Exception) -> None:
+        self.error = error
+
+    @guarded
+    def _on_finished(self) -> None:
+        """The worker is through: show the last of it, tell, and let go of everything."""
+        run = self._task.run
+        if self._task.begun:
+            self._show()
+        if run is not None and self.heatmap is not None:
+            self.heatmap.run = dict(run.record)
+        self._end_state()
+        self._over.set()
+        self._let_go()
+        if self.error is not None:
+            tell_error(f"{self.title}: {self.error}")
+        self._look()
+
+    def _end_state(self) -> None:
+        pending = self.heatmap is None or self.heatmap.run["status"] == "paused"
+        if self.error is not None:
+            self.state = FAILED
+        else:
+            self.state = CANCELLED if pending else DONE
+
+    def _let_go(self) -> None:
+        viewer = self._viewer()
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.deleteLater()
+        if viewer is not None:
+            viewer.layers.events.removed.disconnect(self._on_removed)
+            viewer.camera.events.disconnect(self._on_camera)
+        if self._live is not None:
+            self._live.finish()
+        self._task.clear()
+        self._bar.close()
+        self._timer, self._worker = None, None
+        JOBS.remove(self)
+
+    def __repr__(self) -> str:
+        return f"<HeatmapJob {self.title}: {self.state}, {self.line}>"

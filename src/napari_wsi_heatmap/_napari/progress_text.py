@@ -1,0 +1,55 @@
+"""Plain lines about a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_wsi_heatmap.engine import Progress
+
+
+def progress_line(progress: Progress | None) -> str:
+    """How far it is, how fast it goes, how long it will take."""
+    if progress is None:
+        return ""
+    line = f"{progress.done + progress.failed:,} of {progress.planned:,} windows"
+    if progress.per_second > 0:
+        line += f", {_rate(progress.per_second)} windows/s"
+    if progress.seconds_left is not None and progress.per_second > 0:
+        line += f", {duration(progress.seconds_left)} left"
+    return line
+
+
+def done_line(record: dict[str, Any]) -> str:
+    """What a run that is over has done, from its record."""
+    counts, seconds = record["counts"], record["seconds"].get("active", 0.0)
+    line = f"done: {counts['done']:,} windows in {duration(seconds)}"
+    if counts["failed"]:
+        line += f"; {counts['failed']:,} windows could not be read"
+    if counts["not_finite"]:
+        line += f"; {counts['not_finite']:,} windows have values that are not finite"
+    return line
+
+
+def stopped_line(word: str, progress: Progress | None, out: object) -> str:
+    """What is left of a run that ended before its time."""
+    if progress is None:
+        return f"{word} before the first window"
+    line = f"{word}: {progress.done:,} of {progress.planned:,} windows are done"
+    return line if out is None else f"{line} and saved; Run with the same output goes on"
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min 20 s, 1 h 5 min."""
+    whole = round(seconds)
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"

@@ -1,0 +1,206 @@
+"""The thread of a run: plans it, iterates it, and leaves behind what the GUI looks at.
+
+Nothing is sent to the GUI: it looks at `RunTask` ten times a second. napari never forgets a
+worker, so the worker holds nothing but its task, and the task is emptied at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.qt.threading import create_worker
+from qtpy.QtCore import Signal
+from superqt.utils import WorkerBase
+from superqt.utils._qthreading import WorkerBaseSignals
+
+from napari_wsi_heatmap._napari.colors import SAMPLE, ValueSample
+from napari_wsi_heatmap._napari.torch_threads import polite_torch
+from napari_wsi_heatmap.errors import HeatmapError, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_wsi_heatmap._napari.slide_source import SlideSource
+    from napari_wsi_heatmap.control import RunControl
+    from napari_wsi_heatmap.engine import Progress, Run
+    from napari_wsi_heatmap.heatmap import Piece
+    from napari_wsi_heatmap.order import Box
+
+logger = logging.getLogger(__name__)
+
+COUNT_SHARE = 0.05
+"""Share of the worker's time that counting windows may take, on grids of millions of them."""
+COUNT_S = 0.1
+
+
+class UnexpectedError(HeatmapError):
+    """Something went wrong that no error of ours describes; the log has all of it."""
+
+
+class RunTask:
+    """What a worker does, and where the GUI looks while it does it.
+
+    Parameters
+    ----------
+    title : str
+        Shown by napari when somebody closes the window during the run.
+    source : SlideSource
+    model : object
+        See `load_model`.
+    control : RunControl
+    settings : dict
+        Keyword arguments of `launch.prepare`.
+
+    Attributes
+    ----------
+    run : Run or None
+        None until it is planned.
+    begun : bool
+        Whether there is something to show.
+    progress : Progress or None
+    sample : ValueSample or None
+    """
+
+    def __init__(
+        self,
+        title: str,
+        source: SlideSource,
+        model: Any,
+        control: RunControl,
+        settings: dict[str, Any],
+    ) -> None:
+        self.title, self.control = title, control
+        self._source: SlideSource | None = source
+        self._model, self._settings = model, settings
+        self._viewport: Box | None = None
+        self._count_at, self.moved_at = 0.0, time.monotonic()
+        self.run: Run | None = None
+        self.begun = False
+        self.progress: Progress | None = None
+        self.sample: ValueSample | None = None
+
+    def __repr__(self) -> str:
+        return self.title
+
+    def look_at(self, viewport: Box) -> None:
+        """Compute this part of the slide next: (y0, x0, y1, x1), level-0 pixels.
+
+        Only noted here. The order is rearranged by the worker: readers may hold its lock.
+        """
+        self._viewport = viewport
+
+    def work(self) -> None:
+        """Plan the run and iterate it to its end; called in the worker's thread."""
+        source = self._source
+        if source is None or self.control.cancelled.is_set():
+            return
+        slide = source.open()
+        try:
+            with polite_torch():
+                self._iterate(self._prepare(slide))
+        finally:
+            if slide is not source.slide:
+                slide.close()
+
+    def _prepare(self, slide: Any) -> Run:
+        from napari_wsi_heatmap import launch
+
+        run = launch.prepare(slide, self._model, control=self.control, **self._settings)
+        self.sample = ValueSample(run.plan.frame.channels)
+        self.run, self.progress = run, run.progress
+        if self.progress.done:
+            self.sample.add(_some_of(run.growing.values))
+        return run
+
+    def _iterate(self, run: Run) -> None:
+        try:
+            with contextlib.closing(run.pieces()) as pieces:
+                for piece in pieces:
+                    self._note(run, piece)
+        finally:
+            self.progress = run.progress
+        self.begun = True
+
+    def _note(self, run: Run, piece: Piece) -> None:
+        assert self.sample is not None
+        self.sample.add(piece.values)
+        self.begun, self.moved_at = True, time.monotonic()
+        if self.moved_at >= self._count_at:
+            self.progress = run.progress
+            took = time.monotonic() - self.moved_at
+            self._count_at = self.moved_at + max(COUNT_S, took / COUNT_SHARE)
+        viewport, self._viewport = self._viewport, None
+        if viewport is not None:
+            run.look_at(viewport)
+
+    def clear(self) -> None:
+        """Let go of model, slide and map: the worker that holds this is never freed."""
+        self.run, self._source, self._model, self.sample = None, None, None, None
+        self._settings = {}
+
+
+class RunSignals(WorkerBaseSignals):
+    """Signals of a worker, and the one by which napari knows that it was stopped."""
+
+    aborted = Signal()
+
+
+class RunWorker(WorkerBase):
+    """Runs a `RunTask`; whatever goes wrong is raised as a `HeatmapError`."""
+
+    def __init__(self, task: RunTask) -> None:
+        super().__init__(SignalsClass=RunSignals)
+        self._task = task
+
+    def quit(self) -> None:
+        """Stop at the next batch; napari calls this when the window is closed."""
+        self._task.control.cancel()
+        super().quit()
+
+    def work(self) -> None:
+        """Run the task."""
+        try:
+            self._task.work()
+        except HeatmapError:
+            logger.info("%s failed", self._task.title, exc_info=True)
+            raise
+        # Even a SystemExit of a model: it would end the process, slide, layers and all.
+        except BaseException as error:  # noqa: BLE001
+            logger.exception("%s failed", self._task.title)
+            raise UnexpectedError(
+                f"unexpected {type(error).__name__}: {one_line(error)}", self._task.title
+            ) from error
+        if self.abort_requested:
+            self.aborted.emit()
+
+
+def start_worker(
+    task: RunTask, errored: Callable[[Exception], None], finished: Callable[[], None]
+) -> RunWorker:
+    """Run a task in a thread that napari knows of."""
+    worker: RunWorker = create_worker(
+        task,
+        _worker_class=RunWorker,
+        _start_thread=False,
+        _connect={"errored": errored, "finished": finished, "warned": _log_warning},
+    )
+    worker.start()
+    return worker
+
+
+def _log_warning(shown: tuple[Any, ...]) -> None:
+    """Log what a library warned of; as notifications they would flood the viewer."""
+    message, category, *_ = shown
+    logger.warning("%s: %s", category.__name__, one_line(message))
+
+
+def _some_of(values: Any) -> Any:
+    """Up to `SAMPLE` cells (n, C) of a map (C, My, Mx) that an earlier run has saved."""
+    channels = values.shape[0]
+    finite = np.flatnonzero(np.isfinite(values[0]))
+    chosen = finite[:: max(1, len(finite) // SAMPLE)]
+    return values.reshape(channels, -1)[:, chosen].T

@@ -1,0 +1,215 @@
+"""A picture's pixels laid over a slide: the slide's overview on it, and the cells of a map.
+
+Everything is placed by level-0 positions, so that the two lie on each other to the pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_wsi_heatmap.errors import SlideReadError
+from napari_wsi_heatmap.shrink import blocks, read_shrunk
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_wsi_heatmap.heatmap import Heatmap
+    from napari_wsi_heatmap.slides.base import Mask, Rgb, Slide
+
+    Values = NDArray[np.float32]
+    Positions = NDArray[np.float64]
+    Pair = tuple[float, float]
+
+UNREADABLE = 160
+"""Grey of what cannot be read."""
+SMALLEST_READ = 256
+"""px: around damage a slide is read in ever smaller boxes, down to this side."""
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Where the pixels of a picture lie on a slide."""
+
+    shape: tuple[int, int]
+    """(height, width) of the picture, px."""
+    origin: Pair
+    """(y, x) of its top-left border, level-0 pixels from the slide's top-left border."""
+    scale: Pair
+    """(y, x) level-0 pixels per pixel of the picture."""
+
+    def centres(self, axis: int) -> Positions:
+        """Level-0 position of the centre of each row (axis 0) or column (1).
+
+        Whole numbers are centres of level-0 pixels.
+        """
+        pixels = np.arange(self.shape[axis]) + 0.5
+        return self.origin[axis] + pixels * self.scale[axis] - 0.5
+
+
+def lay_canvas(extent: tuple[float, float, float, float], mpp: Pair | None, side: int) -> Canvas:
+    """Lay a picture of at most `side` pixels over a part of a slide.
+
+    Parameters
+    ----------
+    extent : (y, x, height, width)
+        Level-0 pixels.
+    mpp : (float, float) or None
+        (y, x) µm per level-0 pixel; the picture's own pixels are square in µm.
+    side : int
+        px; a part of less than half of it is enlarged by a whole factor.
+    """
+    y, x, height, width = extent
+    unit = mpp or (1.0, 1.0)
+    longest = max(height * unit[0], width * unit[1])
+    pixel = longest / side
+    if pixel < max(unit):
+        pixel = max(unit) / math.ceil(side / 2 * max(unit) / longest)
+    scale = pixel / unit[0], pixel / unit[1]
+    shape = tuple(max(1, int(n / s + 1e-9)) for n, s in zip((height, width), scale, strict=True))
+    return Canvas((shape[0], shape[1]), (float(y), float(x)), scale)
+
+
+def overview(slide: Slide, canvas: Canvas) -> Rgb:
+    """Draw a slide on a canvas; grey where it cannot be read.
+
+    Returns
+    -------
+    (height, width, 3) uint8
+
+    Notes
+    -----
+    Reads the coarsest level that is fine enough. Memory bound: that of `read_shrunk`, whose
+    result has at most four times the pixels of the canvas, unless its levels lie further apart
+    than whole factors can mend.
+    """
+    from PIL import Image
+
+    level, factor = _level_and_factor(slide, min(canvas.scale))
+    down = slide.levels[level].downsample
+    top, left, height, width = _box(canvas, down, slide.levels[level].shape)
+    read = partial(_read_leniently, slide)
+    rgb, _ = read_shrunk(slide, level, factor, (top, left, height, width), read=read)
+    corner = [
+        (o / d - n) / factor for o, d, n in zip(canvas.origin, down, (top, left), strict=True)
+    ]
+    far = [
+        min(n, c + size * s / d / factor)
+        for n, c, size, s, d in zip(
+            rgb.shape[:2], corner, canvas.shape, canvas.scale, down, strict=True
+        )
+    ]
+    enlarged = min(canvas.scale) < max(down)
+    filter_ = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
+    picture = Image.fromarray(rgb).resize(
+        canvas.shape[::-1], filter_, box=(corner[1], corner[0], far[1], far[0])
+    )
+    return np.array(picture)
+
+
+def _level_and_factor(slide: Slide, wanted: float) -> tuple[int, int]:
+    """Coarsest level that is fine enough, and the whole factor by which it is shrunk further."""
+    fine = [i for i, level in enumerate(slide.levels) if max(level.downsample) <= wanted * 1.001]
+    level = fine[-1] if fine else 0
+    return level, max(1, int(wanted / max(slide.levels[level].downsample)))
+
+
+def _box(canvas: Canvas, down: Pair, level_shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Pixels of a level that lie under a canvas."""
+    top, left = (
+        min(int(o / d), n - 1) for o, d, n in zip(canvas.origin, down, level_shape, strict=True)
+    )
+    bottom, right = (
+        min(math.ceil((o + size * s) / d - 1e-9), n)
+        for o, size, s, d, n in zip(
+            canvas.origin, canvas.shape, canvas.scale, down, level_shape, strict=True
+        )
+    )
+    return top, left, max(1, bottom - top), max(1, right - left)
+
+
+def _read_leniently(
+    slide: Slide, level: int, y: int, x: int, height: int, width: int
+) -> tuple[Rgb, Mask]:
+    """Read like ``slide.read_scanned``; what is damaged comes out grey."""
+    try:
+        return slide.read_scanned(level, y, x, height, width)
+    except SlideReadError:
+        rgb = np.full((height, width, 3), UNREADABLE, np.uint8)
+        scanned = np.zeros((height, width), bool)
+    half = -(-max(height, width) // 2)
+    if half >= SMALLEST_READ:
+        for top, left, h, w in blocks(height, width, half):
+            at = np.s_[top : top + h, left : left + w]
+            rgb[at], scanned[at] = _read_leniently(slide, level, y + top, x + left, h, w)
+    return rgb, scanned
+
+
+def lay_cells(heatmap: Heatmap, channel: int, canvas: Canvas) -> Values:
+    """Values of the cells under the pixels of a canvas.
+
+    Returns
+    -------
+    (height, width) float32
+        NaN where there is no cell or no value. Where several cells lie under a pixel, about
+        the mean of those that have a value.
+    """
+    values = heatmap.values[channel]
+    rows, cols = (_CellAxis.of(heatmap, axis, canvas) for axis in (0, 1))
+    values = _coarser(_coarser(values, rows.joined).T, cols.joined).T
+    down, across = rows.under(canvas.centres(0)), cols.under(canvas.centres(1))
+    laid = values[down][:, across]
+    laid[down < 0] = np.nan
+    laid[:, across < 0] = np.nan
+    return laid
+
+
+@dataclass(frozen=True)
+class _CellAxis:
+    """The rows or columns of a map, neighbours joined where a pixel covers several."""
+
+    centres: Positions
+    """Level-0 pixels, rising."""
+    reach: float
+    """Half of a cell's side."""
+    joined: int = 1
+    """Cells that were made one."""
+
+    @classmethod
+    def of(cls, heatmap: Heatmap, axis: int, canvas: Canvas) -> _CellAxis:
+        frame = heatmap.frame
+        side = frame.scale[axis]
+        joined = max(1, int(canvas.scale[axis] / side))
+        centres = _coarser(_cell_centres(heatmap, axis)[:, None], joined)[:, 0]
+        return cls(centres, side * joined / 2, joined)
+
+    def under(self, positions: Positions) -> NDArray[np.int64]:
+        """Index of the cell under each position, -1 where there is none."""
+        nearest = np.searchsorted((self.centres[1:] + self.centres[:-1]) / 2, positions, "right")
+        far = np.abs(positions - self.centres[nearest]) > self.reach
+        return np.where(far, -1, nearest)
+
+
+def _cell_centres(heatmap: Heatmap, axis: int) -> Positions:
+    """Centres of cells as the windows truly lie: the last may be moved inside (``flush``)."""
+    frame = heatmap.frame
+    if frame.dense:
+        return frame.offset[axis] + np.arange(frame.shape[1 + axis]) * frame.scale[axis]
+    spans = heatmap.grid.spans_level0[axis]
+    return spans.mean(1) - 0.5
+
+
+def _coarser(values: NDArray[np.floating], factor: int) -> NDArray[np.floating]:
+    """Join `factor` neighbouring rows: the mean of those that have a value."""
+    if factor == 1:
+        return values
+    edges = np.arange(0, len(values), factor)
+    there = ~np.isnan(values)
+    total = np.add.reduceat(np.where(there, values, 0), edges, 0)
+    count = np.add.reduceat(there, edges, 0, dtype=np.int64)
+    with np.errstate(invalid="ignore"):
+        return (total / count).astype(values.dtype)

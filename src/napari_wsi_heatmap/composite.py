@@ -1,0 +1,265 @@
+"""A heatmap as a picture: over its slide, with a colour bar and a scale bar.
+
+Drawn with NumPy and Pillow alone: it needs neither Qt nor a display.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_wsi_heatmap.canvas import lay_canvas, lay_cells, overview
+from napari_wsi_heatmap.errors import ExportError, one_line
+from napari_wsi_heatmap.lettering import GREY, INK, LINE, PAPER, Lettering
+from napari_wsi_heatmap.scalebar import draw_scale_bar, nice_length
+from napari_wsi_heatmap.states import count_states
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+
+    from napari_wsi_heatmap.canvas import Canvas, Values
+    from napari_wsi_heatmap.heatmap import Heatmap
+    from napari_wsi_heatmap.slides.base import Mask, Rgb, Slide
+
+    Limits = tuple[float, float]
+
+EMPTY = 246
+"""Grey of the slide where it is not drawn."""
+SIDES = (100, 20_000)
+"""px: pictures that make sense."""
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A finished picture, and where the slide lies on it."""
+
+    image: Image
+    canvas: Canvas
+    corner: tuple[int, int]
+    """(y, x) of the canvas on the page, px."""
+    limits: Limits
+    """Values at the ends of the colour bar."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the page is drawn with."""
+
+    heatmap: Heatmap
+    channel: int
+    lut: Rgb
+    limits: Limits
+    em: float
+    """px of the text's size; all distances follow from it."""
+
+
+def compose(
+    heatmap: Heatmap,
+    slide: Slide | None = None,
+    *,
+    channel: int | str = 0,
+    cmap: str = "turbo",
+    opacity: float = 0.5,
+    limits: Limits | None = None,
+    side: int = 2000,
+) -> Composite:
+    """Draw a heatmap.
+
+    Parameters
+    ----------
+    heatmap : Heatmap
+    slide : Slide, optional
+        Drawn below the map; without it the map stands alone.
+    channel : int or str
+        Index or name of the output to draw.
+    cmap : str
+        Name of a colour map that `cmap` knows.
+    opacity : float
+        Of the map over the slide, 0…1.
+    limits : (float, float), optional
+        Values at the ends of the colour map; default the model's own, else those that occur.
+    side : int
+        Longer side of the slide's picture, px.
+
+    Returns
+    -------
+    Composite
+
+    Raises
+    ------
+    ExportError
+        If an argument makes no sense, or the slide is another one.
+
+    Notes
+    -----
+    Memory bound: the map, 64 MB of a slide without small levels, and some pictures of `side`.
+    """
+    index, (lut, opacity, side) = _channel(heatmap, channel), _checked(cmap, opacity, side)
+    canvas = _canvas(heatmap, slide, side)
+    values = lay_cells(heatmap, index, canvas)
+    limits = _limits(heatmap, values, limits)
+    if slide is None:
+        ground, opacity = np.full((*canvas.shape, 3), EMPTY, np.uint8), 1.0
+    else:
+        ground = overview(slide, canvas)
+    look = _Look(heatmap, index, lut, limits, max(13.0, max(canvas.shape) / 66))
+    picture = _blend(ground, _coloured(values, lut, limits), values, opacity)
+    return _page(look, picture, canvas, ~np.isnan(values))
+
+
+def _canvas(heatmap: Heatmap, slide: Slide | None, side: int) -> Canvas:
+    spec, level_shape = heatmap.grid.spec, heatmap.grid.level_shape
+    extent = 0.0, 0.0, *(n * d for n, d in zip(level_shape, spec.downsample, strict=True))
+    if slide is not None:
+        recorded = heatmap.run["slide"]["shape"]
+        if list(slide.levels[0].shape) != list(recorded):
+            raise ExportError(
+                f"the slide has {slide.levels[0].shape} px, the heatmap's had {tuple(recorded)}",
+                slide.path,
+                "hand over the slide that it was computed on",
+            )
+        extent = slide.bounds
+    return lay_canvas(extent, spec.mpp, side)
+
+
+def _channel(heatmap: Heatmap, channel: int | str) -> int:
+    names = heatmap.names
+    if isinstance(channel, str) and channel in names:
+        return names.index(channel)
+    if isinstance(channel, int) and 0 <= channel < len(names):
+        return channel
+    known = ", ".join(f"{i} {name}" for i, name in enumerate(names[:20]))
+    raise ExportError(f"no channel {channel!r}", do=f"choose one of {known}")
+
+
+def _checked(cmap: str, opacity: float, side: int) -> tuple[Rgb, float, int]:
+    from cmap import Colormap
+
+    if not 0 <= opacity <= 1:
+        raise ExportError(f"opacity is {opacity}", do="give 0…1")
+    if not SIDES[0] <= side <= SIDES[1]:
+        raise ExportError(f"side is {side}", do=f"give {SIDES[0]} to {SIDES[1]} px")
+    try:
+        lut = Colormap(cmap).lut(256)[:, :3]
+    except (ValueError, TypeError) as error:
+        raise ExportError(f"no colour map {cmap!r}", do="for example turbo, viridis") from error
+    return np.rint(255 * lut).astype(np.uint8), opacity, int(side)
+
+
+def _limits(heatmap: Heatmap, values: Values, limits: Limits | None) -> Limits:
+    chosen = limits or heatmap.run["model"]["limits"]
+    if chosen is None:
+        finite = values[np.isfinite(values)]
+        chosen = (finite.min(), finite.max()) if finite.size else (0, 1)
+    low, high = (float(v) for v in chosen)
+    if not math.isfinite(high - low) or low > high:
+        raise ExportError(f"limits are {low:g}, {high:g}", do="give two numbers that rise")
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+
+def _coloured(values: Values, lut: Rgb, limits: Limits) -> Rgb:
+    low, high = limits
+    share = np.nan_to_num((values - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0)
+    return lut[np.clip(share * 256, 0, 255).astype(np.uint8)]
+
+
+def _blend(ground: Rgb, colours: Rgb, values: Values, opacity: float) -> Rgb:
+    weight = np.where(np.isnan(values), 0, np.float32(opacity))[..., None]
+    return np.rint(ground + weight * (colours.astype(np.float32) - ground)).astype(np.uint8)
+
+
+def _page(look: _Look, picture: Rgb, canvas: Canvas, drawn: Mask) -> Composite:
+    """Put title, picture and colour bar on a page."""
+    from PIL import Image, ImageDraw
+
+    em, (height, width) = look.em, canvas.shape
+    bar = _Bar.of(look, height)
+    top, left = round(4.6 * em), round(1.6 * em)
+    page_height = top + max(height, bar.height) + left
+    page = Image.new("RGB", (left + width + round(bar.room), round(page_height)), PAPER)
+    page.paste(Image.fromarray(picture), (left, top))
+    pen = ImageDraw.Draw(page)
+    box = left - 1, top - 1, left + width, top + height
+    pen.rectangle(box, outline=LINE, width=max(1, round(em / 16)))
+    _draw_title(pen, look, left, page.width - 2 * left)
+    bar.draw(page, pen, (left + width, top))
+    if look.heatmap.grid.spec.mpp is not None:
+        draw_scale_bar(page, canvas, (left, top), look.heatmap.grid.spec.mpp[1], em, drawn)
+    return Composite(page, canvas, (top, left), look.limits)
+
+
+def _draw_title(pen: ImageDraw, look: _Look, left: float, room: float) -> None:
+    heatmap, em = look.heatmap, look.em
+    bold, plain, small = Lettering(1.25 * em, bold=True), Lettering(1.25 * em), Lettering(0.95 * em)
+    name = bold.fitted(one_line(heatmap.names[look.channel], 80), room)
+    bold.draw(pen, (left, 2.0 * em), name, INK)
+    after = bold.width(name) + 0.6 * em
+    slide = plain.fitted(one_line(heatmap.run["slide"]["name"], 120), max(0.0, room - after))
+    plain.draw(pen, (left + after, 2.0 * em), slide, GREY)
+    small.draw(pen, (left, 3.6 * em), small.fitted(_summary(heatmap), room), GREY)
+
+
+def _summary(heatmap: Heatmap) -> str:
+    """What was computed, in one line."""
+    counts, spec = count_states(heatmap.state), heatmap.grid.spec
+    text = f"{counts['done']:,} windows of {spec.window[0]} × {spec.window[1]} px"
+    if spec.mpp is not None:
+        text += f" at {spec.footprint_level0[0] * spec.mpp[0] / spec.window[0]:.3g} µm/px"
+    if counts["failed"]:
+        text += f" · {counts['failed']:,} failed"
+    if counts["pending"]:
+        text += f" · {counts['pending']:,} still to come"
+    return text
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """The colour bar right of the picture."""
+
+    look: _Look
+    ticks: tuple[float, ...]
+    text: Lettering
+    height: int
+
+    @classmethod
+    def of(cls, look: _Look, picture_height: int) -> _Bar:
+        height = round(max(8 * look.em, min(picture_height, 26 * look.em)))
+        return cls(look, tuple(nice_ticks(*look.limits)), Lettering(0.95 * look.em), height)
+
+    @property
+    def room(self) -> float:
+        """Width of the column on the page, px."""
+        em, unit = self.look.em, self.look.heatmap.run["model"]["unit"]
+        labels = max(self.text.width(_label(tick)) for tick in self.ticks)
+        return max(1.2 * em + 2.0 * em + labels, 1.2 * em + self.text.width(unit)) + 1.6 * em
+
+    def draw(self, page: Image, pen: ImageDraw, corner: tuple[int, int]) -> None:
+        """Draw it right of `corner` (x, y), the picture's top right."""
+        from PIL import Image
+
+        em, (low, high) = self.look.em, self.look.limits
+        x, y, width = round(corner[0] + 1.2 * em), corner[1], round(1.1 * em)
+        self.text.draw(pen, (x, y - em), self.look.heatmap.run["model"]["unit"], INK)
+        shade = np.linspace(255, 0, self.height).round().astype(np.uint8)
+        column = np.repeat(self.look.lut[shade][:, None], width, axis=1)
+        page.paste(Image.fromarray(column), (x, y))
+        for tick in self.ticks:
+            at = y + (self.height - 1) * (high - tick) / (high - low)
+            pen.line((x + width, at, x + width + 0.35 * em, at), GREY, max(1, round(em / 12)))
+            self.text.draw(pen, (x + width + 0.65 * em, at), _label(tick), INK, "lm")
+
+
+def _label(tick: float) -> str:
+    return f"{tick:,.6g}".replace("-", "−") if abs(tick) < 1e6 else f"{tick:.3g}"
+
+
+def nice_ticks(low: float, high: float, about: int = 6) -> list[float]:
+    """Return round numbers in low…high, `about` as many of them."""
+    step = nice_length((high - low) / about * 1.5)
+    first = math.ceil(low / step - 1e-9)
+    ticks = [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+    return ticks or [low, high]

@@ -1,0 +1,129 @@
+"""Every window exactly once, whatever the order; what is looked at first."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_wsi_heatmap.grid import WindowList, WindowSpec, lay_grid
+from napari_wsi_heatmap.order import BLOCK_SIDE, GridOrder, ListOrder, sparse_step
+
+
+def grid_of(height, width, window=64, stride=64, edge="pad", down=1.0):
+    spec = WindowSpec(0, (down, down), (window, window), (window, window), (stride, stride))
+    return lay_grid(spec, (height, width), edge)
+
+
+def taken(order):
+    return [region.index for region in iter(order.take, None)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(1, 9000),
+    st.integers(1, 9000),
+    st.sampled_from([100, 224, 3000]),
+    st.sampled_from([90, 224, 500]),
+    st.sampled_from(["raster", "viewport"]),
+    st.integers(0, 2**32 - 1),
+)
+def test_every_pending_window_once(height, width, window, stride, order, seed):
+    grid = grid_of(height, width, window, stride)
+    pending = np.random.default_rng(seed).random(grid.shape) < 0.6
+    index = taken(GridOrder(grid, pending, order=order, viewport=(0, 0, 500, 700)))
+    assert sorted(np.concatenate(index or [[]]).tolist()) == np.flatnonzero(pending).tolist()
+
+
+def test_moving_the_viewport_neither_loses_nor_doubles():
+    grid = grid_of(20_000, 20_000, 224, 200)
+    pending = np.ones(grid.shape, bool)
+    order = GridOrder(grid, pending, order="viewport", viewport=(0, 0, 2000, 2000))
+    got = []
+    for corner in (0, 15_000, 8_000, 15_000):
+        order.look_at((corner, corner, corner + 3000, corner + 3000))
+        got += [order.take().index for _ in range(3)]
+    got += taken(order)
+    assert sorted(np.concatenate(got).tolist()) == list(range(grid.size))
+
+
+def test_threads_share_an_order():
+    grid = grid_of(8000, 8000)
+    order, got, lock = GridOrder(grid, np.ones(grid.shape, bool)), [], threading.Lock()
+
+    def work():
+        for index in taken(order):
+            with lock:
+                got.append(index)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(np.concatenate(got).tolist()) == list(range(grid.size))
+
+
+def test_what_is_looked_at_comes_first():
+    grid = grid_of(30_000, 30_000, 256, 256)
+    view = (20_000, 10_000, 22_000, 13_000)
+    order = GridOrder(grid, np.ones(grid.shape, bool), order="viewport", viewport=view)
+    first = order.take()
+    centre = grid.positions(first.index) + 128
+    assert ((centre >= view[:2]) & (centre < view[2:])).all()
+
+
+def test_a_wide_view_is_at_most_one_block():
+    grid = grid_of(60_000, 60_000, 256, 256)
+    everything = (0, 0, 60_000, 60_000)
+    order = GridOrder(grid, np.ones(grid.shape, bool), order="viewport", viewport=everything)
+    order.look_at(everything)
+    block = np.concatenate([region.index for region in order._viewport_regions()])
+    assert np.ptp(grid.positions(block), axis=0).max() <= BLOCK_SIDE
+
+
+def test_a_regions_box_holds_its_windows():
+    grid = grid_of(5000, 7000, 200, 150)
+    for region in iter(GridOrder(grid, np.ones(grid.shape, bool)).take, None):
+        y, x, height, width = region.box
+        origins = grid.origins(region.index)
+        assert (origins >= (y, x)).all()
+        assert (origins + 200 <= (y + height, x + width)).all()
+        assert max(height, width) <= 2048
+
+
+@pytest.mark.parametrize(("window", "stride"), [(224, 224), (224, 56), (64, 64)])
+def test_the_sparse_pass_touches_few_tiles_and_the_whole_slide(window, stride):
+    grid = grid_of(30_000, 26_000, window, stride)
+    pending = np.ones(grid.shape, bool)
+    order = GridOrder(grid, pending, order="viewport")
+    step = sparse_step(grid, pending, (256, 256))
+    sparse = len(pending[::step, ::step].ravel())
+    boxes = [order.take().box for _ in range(sparse)]
+    tiles = {
+        (ty, tx)
+        for y, x, h, w in boxes
+        for ty in range(y // 256, (y + h - 1) // 256 + 1)
+        for tx in range(x // 256, (x + w - 1) // 256 + 1)
+    }
+    every = -(-30_000 // 256) * -(-26_000 // 256)
+    assert len(tiles) <= 0.05 * every + 1
+    assert max(y for y, *_ in boxes) > 25_000
+    assert len(boxes) >= 40
+
+
+def test_stride_56_on_tiles_of_256_takes_every_32nd_window():
+    grid = grid_of(30_000, 26_000, 224, 56)
+    assert sparse_step(grid, np.ones(grid.shape, bool), (256, 256)) == 32
+
+
+def test_listed_windows_each_once_and_neighbours_together():
+    spec = WindowSpec(0, (1.0, 1.0), (64, 64), (64, 64), (64, 64))
+    corners = np.random.default_rng(0).integers(-50, 20_000, (3000, 2))
+    order = ListOrder(WindowList(spec, corners), np.ones(3000, bool))
+    regions = list(iter(order.take, None))
+    assert sorted(np.concatenate([r.index for r in regions]).tolist()) == list(range(3000))
+    assert max(max(r.box[2:]) for r in regions) <= 2048 + 64
