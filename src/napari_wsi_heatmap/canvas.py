@@ -16,6 +16,8 @@ from napari_wsi_heatmap.errors import SlideReadError
 from napari_wsi_heatmap.shrink import blocks, read_shrunk
 
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.heatmap import Heatmap
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     Values = NDArray[np.float32]
     Positions = NDArray[np.float64]
     Pair = tuple[float, float]
+    Cells = TypeVar("Cells", Values, Positions)
 
 UNREADABLE = 160
 """Grey of what cannot be read."""
@@ -47,7 +50,7 @@ class Canvas:
 
         Whole numbers are centres of level-0 pixels.
         """
-        pixels = np.arange(self.shape[axis]) + 0.5
+        pixels: Positions = np.arange(self.shape[axis], dtype=np.float64) + 0.5
         return self.origin[axis] + pixels * self.scale[axis] - 0.5
 
 
@@ -198,12 +201,13 @@ def _cell_centres(heatmap: Heatmap, axis: int) -> Positions:
     """Centres of cells as the windows truly lie: the last may be moved inside (``flush``)."""
     frame = heatmap.frame
     if frame.dense:
-        return frame.offset[axis] + np.arange(frame.shape[1 + axis]) * frame.scale[axis]
+        cells = np.arange(frame.shape[1 + axis], dtype=np.float64)
+        return frame.offset[axis] + cells * frame.scale[axis]
     spans = heatmap.grid.spans_level0[axis]
-    return spans.mean(1) - 0.5
+    return (spans[:, 0] + spans[:, 1] - 1) / 2
 
 
-def _coarser(values: NDArray[np.floating], factor: int) -> NDArray[np.floating]:
+def _coarser(values: Cells, factor: int) -> Cells:
     """Join `factor` neighbouring rows: the mean of those that have a value."""
     if factor == 1:
         return values
@@ -212,4 +216,5 @@ def _coarser(values: NDArray[np.floating], factor: int) -> NDArray[np.floating]:
     total = np.add.reduceat(np.where(there, values, 0), edges, 0)
     count = np.add.reduceat(there, edges, 0, dtype=np.int64)
     with np.errstate(invalid="ignore"):
-        return (total / count).astype(values.dtype)
+        mean: Cells = (total / count).astype(values.dtype)
+    return mean

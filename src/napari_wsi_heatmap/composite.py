@@ -113,7 +113,8 @@ def compose(
 
 def _canvas(heatmap: Heatmap, slide: Slide | None, side: int) -> Canvas:
     spec, level_shape = heatmap.grid.spec, heatmap.grid.level_shape
-    extent = 0.0, 0.0, *(n * d for n, d in zip(level_shape, spec.downsample, strict=True))
+    height, width = (n * d for n, d in zip(level_shape, spec.downsample, strict=True))
+    extent = 0.0, 0.0, height, width
     if slide is not None:
         recorded = heatmap.run["slide"]["shape"]
         if list(slide.levels[0].shape) != list(recorded):

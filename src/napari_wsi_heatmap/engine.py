@@ -16,8 +16,8 @@ import numpy as np
 
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.cut import BatchCutter
-from napari_wsi_heatmap.errors import SlideChangedError, StoreFullError
 from napari_wsi_heatmap.dense import new_map
+from napari_wsi_heatmap.errors import SlideChangedError, StoreFullError
 from napari_wsi_heatmap.heatmap import Heatmap, Piece
 from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.order import GridOrder

@@ -210,7 +210,7 @@ def _settings_for(out: Path | None, settings: RunSettings) -> RunSettings:
 
 
 def _spec_of(model: HeatmapModel) -> str | None:
-    if model.name in BUILTIN and load_model(model.name).sha256 == model.sha256:
+    if model.name in BUILTIN and load_model(model.name, mpp=model.mpp).sha256 == model.sha256:
         return model.name
     return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import torch
 from napari_wsi_heatmap.errors import PlanMismatchError, SlideReadError
 from napari_wsi_heatmap.frame import lay_frame
 from napari_wsi_heatmap.grid import lay_grid, resolve_window
+from napari_wsi_heatmap.models.base import adapted
 from napari_wsi_heatmap.models.dry_run import dry_run
 from napari_wsi_heatmap.predict import Predictor, choose_device
 from napari_wsi_heatmap.selection import select_windows
@@ -27,7 +29,7 @@ from napari_wsi_heatmap.tissue import find_tissue
 
 if TYPE_CHECKING:
     from napari_wsi_heatmap.frame import MapFrame
-    from napari_wsi_heatmap.grid import WindowGrid, WindowList
+    from napari_wsi_heatmap.grid import WindowGrid, WindowList, WindowSpec
     from napari_wsi_heatmap.models.base import HeatmapModel
     from napari_wsi_heatmap.models.dry_run import DryRun
     from napari_wsi_heatmap.selection import Selection
@@ -106,9 +108,7 @@ def plan_run(slide: Slide, model: HeatmapModel, settings: RunSettings) -> Plan:
     SlideError, GridError, ModelError
         Whatever makes the run impossible, before anything is written.
     """
-    mpp = settings.mpp or (None if settings.level is not None else model.mpp)
-    window = model.window if settings.window is None else settings.window
-    spec = resolve_window(slide, window, settings.stride, mpp=mpp, level=settings.level)
+    spec, model = fit_model(slide, model, settings)
     grid = lay_grid(spec, slide.levels[spec.level].shape, settings.edge)
     tissue = find_tissue(slide, settings.tissue)
     selection = select_windows(
@@ -119,6 +119,19 @@ def plan_run(slide: Slide, model: HeatmapModel, settings: RunSettings) -> Plan:
     dry = try_model(slide, predictor, grid, pending, settings)
     frame = lay_frame(grid, dry.channels, dry.map_shape, model.output_stride)
     return Plan(slide, model, settings, frame, selection, tissue, predictor, dry)
+
+
+def fit_model(
+    slide: Slide, model: HeatmapModel, settings: RunSettings
+) -> tuple[WindowSpec, HeatmapModel]:
+    """Resolve the windows that a model is to see, and tell it the size of a pixel there."""
+    mpp = settings.mpp or (None if settings.level is not None else model.mpp)
+    window = model.window if settings.window is None else settings.window
+    spec = resolve_window(slide, window, settings.stride, mpp=mpp, level=settings.level)
+    level_mpp = slide.mpp_at(spec.level)
+    if mpp is None and level_mpp is not None and model.mpp is not None:
+        mpp = sum(level_mpp) / 2
+    return spec, model if mpp in (None, model.mpp) else adapted(model, mpp=mpp)
 
 
 def new_predictor(
@@ -138,17 +151,22 @@ def try_model(
     settings: RunSettings,
 ) -> DryRun:
     """Run the model on two windows of the slide: the middle one and one a third away."""
-    chosen = pending[[len(pending) // 2, len(pending) // 3]]
+    chosen = pending[[len(pending) // 2, len(pending) // 3]] if len(pending) else pending
     kh, kw = windows.spec.footprint
     patches = np.empty((2, kh, kw, 3), np.uint8)
-    for patch, (y, x) in zip(patches, windows.origins(chosen).tolist(), strict=True):
-        try:
+    patches[:] = slide.background
+    for patch, (y, x) in zip(patches, windows.origins(chosen).tolist(), strict=False):
+        # The run itself will say which windows cannot be read.
+        with suppress(SlideReadError):
             patch[:] = slide.read_region(windows.spec.level, y, x, kh, kw)
-        except SlideReadError:
-            # The run itself will say which windows cannot be read.
-            patch[:] = slide.background
     seen = predictor.patches(torch.from_numpy(patches).permute(0, 3, 1, 2))
-    return dry_run(predictor.model, seen, batch_size=settings.batch_size, device=predictor.device)
+    return dry_run(
+        predictor.model,
+        seen,
+        batch_size=settings.batch_size,
+        device=predictor.device,
+        dtype=predictor.dtype,
+    )
 
 
 def digest(identity: dict[str, Any]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 
 from napari_wsi_heatmap.errors import ModelError
+from napari_wsi_heatmap.models.base import inference
 from napari_wsi_heatmap.resize import resize_patches
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Predictor:
         precision: str = "float32",
     ) -> None:
         self.model, self.device = model, device
-        self._window, self._resize, self._dtype = window, resize, DTYPES[precision]
+        self._window, self._resize, self.dtype = window, resize, DTYPES[precision]
 
     def patches(self, patches: torch.Tensor) -> torch.Tensor:
         """(N, 3, kh, kw) uint8 -> (N, 3, H, W) float32 in 0…1, as a model sees them."""
@@ -93,11 +93,6 @@ class Predictor:
         ModelRunError
             If the model raises; ModelOutputError if what it returns cannot be placed.
         """
-        with torch.inference_mode(), self._autocast():
+        with inference(self.device, self.dtype):
             values = self.model(self.patches(patches))[:n]
             return values.to("cpu", torch.float32).numpy()
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self._dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, self._dtype)

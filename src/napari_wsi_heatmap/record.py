@@ -43,7 +43,9 @@ def new_record(plan: Plan, model_spec: str | None) -> dict[str, Any]:
         "reason": "",
         "plan": identity,
         "plan_sha256": digest(identity),
-        "settings": plan.settings.to_json(plan.grid.spec.level),
+        "settings": plan.settings.to_json(
+            plan.grid.spec.level, plan.grid.spec.window, plan.model.mpp
+        ),
         "slide": _slide(plan),
         "model": _model(plan, model_spec),
         "frame": frame_to_json(plan.frame),

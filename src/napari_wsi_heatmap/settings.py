@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,10 +83,11 @@ class RunSettings:
         """Bytes for regions in flight and decoded tiles together."""
         return self.memory << 20
 
-    def to_json(self, level: int) -> dict[str, Any]:
-        """Everything that a later run needs to continue this one."""
-        chosen = self if self.level is None else replace(self, level=level)
-        return {k: _plain(v) for k, v in asdict(chosen).items() if k != "viewport"}
+    def to_json(self, level: int, window: tuple[int, int], mpp: float | None) -> dict[str, Any]:
+        """Everything that a later run needs to continue this one, a model's own wishes included."""
+        scale = {"mpp": mpp} if self.level is None and mpp else {"level": level}
+        chosen = asdict(self) | {"level": None, "mpp": None, "window": window} | scale
+        return {k: _plain(v) for k, v in chosen.items() if k != "viewport"}
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

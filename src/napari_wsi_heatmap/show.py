@@ -1,4 +1,4 @@
-"""`show_heatmap`: start a live run in a napari viewer; napari is imported when it is called."""
+"""Live runs in a napari viewer; napari is imported when one is started."""
 
 from __future__ import annotations
 
@@ -17,12 +17,34 @@ def show_heatmap(viewer: Any, slide: Any, model: Any, **settings: Any) -> Any:
     model : str, HeatmapModel, nn.Module or callable
         See `load_model`.
     **settings
-        As for `run`, `out` included; the order is that of the viewport unless given.
+        As for `run`, `out` included. `roi` may also be a Shapes layer; the order is that of the
+        viewport unless given.
 
     Returns
     -------
     HeatmapJob
-        ``job.pause()``, ``job.resume()``, ``job.cancel()``, ``job.wait()``.
+        ``job.pause()``, ``job.resume()``, ``job.cancel()``, ``job.wait()``; ``job.heatmap``
+        grows with the run, ``job.layer`` shows it.
+
+    Raises
+    ------
+    HeatmapError
+        If a run goes on in this viewer already, or slide or settings cannot be used. What goes
+        wrong later is shown as a notification, and raised by ``job.wait()``.
     """
-    live = importlib.import_module("napari_wsi_heatmap._napari.job")
+    live = importlib.import_module("napari_wsi_heatmap._napari.start")
     return live.start_job(viewer, slide, model, **settings)
+
+
+def register_model(name: str, model: Any) -> None:
+    """Offer a model of your own in the dock.
+
+    Parameters
+    ----------
+    name : str
+        Shown in the list of models.
+    model : HeatmapModel, nn.Module or callable
+        See `load_model`; settings of its own are given there:
+        ``register_model("tumour", load_model(net, window=224, mpp=0.5))``.
+    """
+    importlib.import_module("napari_wsi_heatmap._napari.model_list").MODELS.register(name, model)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_wsi_heatmap.cut import BatchCutter
-from napari_wsi_heatmap.grid import list_windows, resolve_window
+from napari_wsi_heatmap.grid import list_windows
 from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.order import ListOrder
-from napari_wsi_heatmap.plan import new_predictor, try_model
+from napari_wsi_heatmap.plan import fit_model, new_predictor, try_model
 from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ def predict_list(
 
     The same reading, cutting and batching as a run. NaN for windows that cannot be read.
     """
-    mpp = settings.mpp or (None if settings.level is not None else model.mpp)
-    window = model.window if settings.window is None else settings.window
-    spec = resolve_window(slide, window, settings.stride, mpp=mpp, level=settings.level)
+    spec, model = fit_model(slide, model, settings)
     windows = list_windows(spec, np.asarray(coords))
     predictor = new_predictor(model, windows, settings)
     everything = np.arange(windows.size, dtype=np.int64)

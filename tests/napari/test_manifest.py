@@ -67,3 +67,8 @@ def test_menus_are_ones_that_napari_lets_plugins_fill(manifest):
     from napari._app_model.constants._menus import is_menu_contributable
 
     assert all(is_menu_contributable(menu) for menu in manifest.contributions.menus)
+
+
+def test_the_reader_is_no_command_of_the_palette(manifest):
+    by_id = {command.id: command for command in manifest.contributions.commands}
+    assert by_id["napari-wsi-heatmap.get_reader"].enablement == "False"

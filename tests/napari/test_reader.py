@@ -250,8 +250,8 @@ def test_a_window_shows_the_filled_overview_by_itself(make_napari_viewer, qtbot)
     level = layer.data_level
     go_on.set()
     qtbot.waitUntil(lambda: middle_of_screen(viewer) == [200, 200, 200], timeout=20_000)
+    qtbot.waitUntil(lambda: set(np.unique(layer.thumbnail[8:24, 8:24, :3])) == {200})
     assert layer.data_level == level
-    assert set(np.unique(layer.thumbnail[8:24, 8:24, :3])) == {200}
 
 
 def middle_of_screen(viewer):

@@ -20,7 +20,12 @@ from napari_wsi_heatmap._napari.activity import ActivityBar
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.live_layer import LiveLayer
 from napari_wsi_heatmap._napari.notify import tell_error, tell_warning
-from napari_wsi_heatmap._napari.progress_text import done_line, progress_line, stopped_line
+from napari_wsi_heatmap._napari.progress_text import (
+    cancelled_line,
+    done_line,
+    going_line,
+    progress_line,
+)
 from napari_wsi_heatmap._napari.region import on_slide, view_box
 from napari_wsi_heatmap._napari.registry import JOBS
 from napari_wsi_heatmap._napari.worker import RunTask, start_worker
@@ -40,11 +45,10 @@ TICK_MS = 100
 """ms between looks at what the worker has done: the layer is drawn at most this often."""
 LOOK_S = 0.25
 """Seconds between changes of the order while somebody pans."""
-STALLED_S = 5.0
-"""Seconds without a window after which the line says so."""
-
 PREPARING, RUNNING, PAUSED = "preparing", "running", "paused"
 DONE, CANCELLED, FAILED = "done", "cancelled", "failed"
+BY_USER = "paused"
+"""Reason of a pause that needs no notification."""
 
 
 class HeatmapJob:
@@ -119,6 +123,11 @@ class HeatmapJob:
         return self._over.is_set()
 
     @property
+    def cancelling(self) -> bool:
+        """Whether it was told to end."""
+        return self._control.cancelled.is_set()
+
+    @property
     def progress(self) -> Progress | None:
         """How far the run is, None while it is being planned."""
         return self._task.progress
@@ -142,7 +151,7 @@ class HeatmapJob:
     def pause(self) -> None:
         """Hold the run after the batch at hand."""
         if not self.over:
-            self._control.pause()
+            self._control.pause(BY_USER)
             self._look()
 
     def resume(self) -> None:
@@ -204,20 +213,12 @@ class HeatmapJob:
             assert self.heatmap is not None
             return done_line(self.heatmap.run)
         if self.state == CANCELLED:
-            line = stopped_line(CANCELLED, self.progress, self._out)
-            return f"{line} ({self._why_cancelled})" if self._why_cancelled else line
-        return self._line_of_run()
-
-    def _line_of_run(self) -> str:
-        if self._control.cancelled.is_set():
+            return cancelled_line(self.progress, self._why_cancelled, self._out)
+        if self.cancelling:
             return "cancelling…"
-        if self.state == PREPARING:
-            return "finding tissue and trying the model…"
-        line = progress_line(self.progress)
         if self.state == PAUSED:
-            return f"{line}; {self._control.reason}"
-        stalled = time.monotonic() - self._task.moved_at
-        return f"{line}; nothing new for {stalled:.0f} s" if stalled > STALLED_S else line
+            return "; ".join(filter(None, (progress_line(self.progress), self._control.reason)))
+        return going_line(self.progress, time.monotonic() - self._task.moved_at)
 
     @guarded
     def _tick(self) -> None:
@@ -246,7 +247,7 @@ class HeatmapJob:
             self.notices = run.plan.notices
             tell_warning(f"{self.title}: " + "; ".join(self.notices))
         trouble = self._control.reason if self._control.paused else ""
-        if trouble and trouble != self._told and trouble != PAUSED_BY_USER:
+        if trouble and trouble != self._told and trouble != BY_USER:
             self._told = trouble
             tell_warning(f"{self.title} is paused: {trouble}")
 
@@ -301,19 +302,19 @@ class HeatmapJob:
             self._show()
         if run is not None and self.heatmap is not None:
             self.heatmap.run = dict(run.record)
-        self._end_state()
+        self.state = self._end_state()
         self._over.set()
+        JOBS.remove(self)
         self._let_go()
         if self.error is not None:
             tell_error(f"{self.title}: {self.error}")
         self._look()
 
-    def _end_state(self) -> None:
-        pending = self.heatmap is None or self.heatmap.run["status"] == "paused"
+    def _end_state(self) -> str:
         if self.error is not None:
-            self.state = FAILED
-        else:
-            self.state = CANCELLED if pending else DONE
+            return FAILED
+        pending = self.heatmap is None or self.heatmap.run["status"] == "paused"
+        return CANCELLED if pending else DONE
 
     def _let_go(self) -> None:
         viewer = self._viewer()
@@ -328,7 +329,6 @@ class HeatmapJob:
         self._task.clear()
         self._bar.close()
         self._timer, self._worker = None, None
-        JOBS.remove(self)
 
     def __repr__(self) -> str:
         return f"<HeatmapJob {self.title}: {self.state}, {self.line}>"

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_wsi_heatmap.engine import Progress
 
+STALLED_S = 5.0
+"""Seconds without a window after which the line says so."""
+
 
 def progress_line(progress: Progress | None) -> str:
     """How far it is, how fast it goes, how long it will take."""
@@ -20,6 +23,20 @@ def progress_line(progress: Progress | None) -> str:
     return line
 
 
+def going_line(progress: Progress | None, still_s: float) -> str:
+    """How a run goes that is neither paused nor over.
+
+    Parameters
+    ----------
+    still_s : float
+        Seconds since its last window.
+    """
+    if progress is None:
+        return "finding tissue and trying the model…"
+    line = progress_line(progress)
+    return f"{line}; nothing new for {still_s:.0f} s" if still_s > STALLED_S else line
+
+
 def done_line(record: dict[str, Any]) -> str:
     """What a run that is over has done, from its record."""
     counts, seconds = record["counts"], record["seconds"].get("active", 0.0)
@@ -31,10 +48,19 @@ def done_line(record: dict[str, Any]) -> str:
     return line
 
 
-def stopped_line(word: str, progress: Progress | None, out: object) -> str:
-    """What is left of a run that ended before its time."""
+def cancelled_line(progress: Progress | None, why: str, out: object) -> str:
+    """What is left of a run that was cancelled.
+
+    Parameters
+    ----------
+    why : str
+        Empty if the user did it.
+    out : object
+        Where it was saved, None if it was not.
+    """
+    word = f"cancelled, {why}" if why else "cancelled"
     if progress is None:
-        return f"{word} before the first window"
+        return f"{word}: nothing was computed"
     line = f"{word}: {progress.done:,} of {progress.planned:,} windows are done"
     return line if out is None else f"{line} and saved; Run with the same output goes on"
 

@@ -123,7 +123,8 @@ class RunTask:
                     self._note(run, piece)
         finally:
             self.progress = run.progress
-        self.begun = True
+        # A run that continues one that was whole brings no piece.
+        self.begun = self.begun or self.progress.done + self.progress.failed > 0
 
     def _note(self, run: Run, piece: Piece) -> None:
         assert self.sample is not None

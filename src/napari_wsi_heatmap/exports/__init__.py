@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_wsi_heatmap.errors import ExportError, StoreFullError
+from napari_wsi_heatmap.errors import ExportError, HeatmapError, StoreFullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +62,7 @@ def export(
     path: str | Path,
     *,
     slide: Slide | str | Path | None = None,
-    format: str | None = None,  # noqa: A002 - the command line's word
+    format: str | None = None,
     **options: Any,
 ) -> Path:
     """Write a heatmap as a file of another format.
@@ -127,7 +127,7 @@ def written_at_once(path: Path) -> Iterator[Path]:
     StoreFullError
         If it cannot be written.
     """
-    _refuse_target(path)
+    check_target(path)
     part = None
     try:
         handle, name = tempfile.mkstemp(".part", f".{path.name[:80]}.", path.parent)
@@ -135,6 +135,8 @@ def written_at_once(path: Path) -> Iterator[Path]:
         part = Path(name)
         yield part
         _publish(part, path)
+    except HeatmapError:
+        raise
     except OSError as error:
         raise StoreFullError(
             f"cannot write: {error.strerror or error}", path, "make room or give access"
@@ -154,7 +156,14 @@ def _publish(part: Path, path: Path) -> None:
     os.replace(part, path)
 
 
-def _refuse_target(path: Path) -> None:
+def check_target(path: Path) -> None:
+    """Refuse a path that no file may be written to.
+
+    Raises
+    ------
+    ExportError
+        If it is a link, a folder, or in no folder.
+    """
     if path.is_symlink():
         raise ExportError("there is a link", path, "give the file that it leads to")
     if path.is_dir():
@@ -164,7 +173,7 @@ def _refuse_target(path: Path) -> None:
 
 
 def _refuse_unknown(write: Callable[..., None], options: dict[str, Any], path: Path) -> None:
-    known = [name for name in inspect.signature(write).parameters][2:]
+    known = list(inspect.signature(write).parameters)[2:]
     unknown = [name for name in options if name not in known]
     if unknown:
         raise ExportError(

@@ -57,7 +57,7 @@ def sample_slide_path(
     if tuple(size) != SIZE:
         name = f"sample-{RECIPE_VERSION}-{size[1]}x{size[0]}.svs"
     reasons = []
-    for folder in _folders():
+    for folder in folders():
         try:
             return _found_or_made(folder / name, size, progress, cancel)
         except OSError as error:
@@ -69,7 +69,7 @@ def sample_slide_path(
     )
 
 
-def _folders() -> Iterator[Path]:
+def folders() -> Iterator[Path]:
     """Yield where the slide may lie: the user's cache, then a temporary folder of the user's."""
     from platformdirs import user_cache_path
 

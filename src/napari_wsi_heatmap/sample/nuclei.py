@@ -124,7 +124,7 @@ def _nucleoli(
     return total.astype(np.float32)
 
 
-def build_discs(rng: np.random.Generator, count: int) -> Field:
+def build_discs(rng: np.random.Generator, count: int = 64) -> Field:
     """Return stamps of red blood cells (count, 18, 18), amounts of eosin: paler in the middle."""
     along, across = _turned(rng, 18, rng.uniform(0, np.pi, count), 0.0)
     long, short = rng.uniform(5.6, 7.0, count), rng.uniform(4.2, 6.6, count)

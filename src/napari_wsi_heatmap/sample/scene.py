@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_wsi_heatmap.sample.noise import Field
 
-STEPS = 7  # of build_scene
+STEPS = 17  # of build_scene
 BLOCK = 512  # px, what is painted at once; a multiple of two tiles
 
 
@@ -49,27 +49,29 @@ def build_scene(
     size: tuple[int, int], seed: int = 0, step: Callable[[], None] = lambda: None
 ) -> Scene:
     """Decide a slide of `size` (height, width) px; `step` is called STEPS times, may raise."""
+    # Each part has a generator of its own: a change in one leaves the others as they are.
     streams = iter(np.random.default_rng(seed).spawn(14))
+
+    def made(maker: Callable[..., Any], *given: Any) -> Any:
+        result = maker(next(streams), *given)
+        step()
+        return result
+
     layout = build_layout(next(streams), Frame.of(size, BLOCK), step)
-    fibres = fibre_angle(next(streams), layout)
-    step()
-    nuclei = place_nuclei(next(streams), layout, fibres)
-    step()
-    discs = build_discs(next(streams), 64)
-    scene = Scene(
+    fibres = made(fibre_angle, layout)
+    discs = made(build_discs)
+    return Scene(
         layout=layout,
-        textures=build_textures(next(streams)),
-        nuclei=Buckets(nuclei),
-        blood=Buckets(place_blood(next(streams), layout, len(discs))),
-        goblets=Buckets(place_goblets(next(streams), layout)),
-        fat=Buckets(place_fat(next(streams), layout)),
-        collagen=Buckets(place_strokes(next(streams), layout, fibres)),
-        dust=Buckets(place_dust(next(streams), size)),
-        strokes=build_strokes(next(streams)),
-        specks=build_specks(next(streams)),
-        stamps=build_stamps(next(streams)),
+        textures=made(build_textures),
+        nuclei=Buckets(made(place_nuclei, layout, fibres)),
+        blood=Buckets(made(place_blood, layout, len(discs))),
+        goblets=Buckets(made(place_goblets, layout)),
+        fat=Buckets(made(place_fat, layout)),
+        collagen=Buckets(made(place_strokes, layout, fibres)),
+        dust=Buckets(made(place_dust, size)),
+        strokes=made(build_strokes),
+        specks=made(build_specks),
+        stamps=made(build_stamps),
         discs=discs,
-        vacuoles=build_vacuoles(next(streams)),
+        vacuoles=made(build_vacuoles),
     )
-    step()
-    return scene

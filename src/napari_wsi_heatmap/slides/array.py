@@ -95,9 +95,7 @@ class ArraySlide(Slide):
             raise SlideOpenError(f"no level with pixels in {shapes}", name, "give at least one")
         self._pixels = read
         self.name, self.path, self.background = name, f"<{name}>", background
-        self.levels = tuple(
-            Level(shape, level_downsample(shapes[0], shape)) for shape in shapes
-        )
+        self.levels = tuple(Level(shape, level_downsample(shapes[0], shape)) for shape in shapes)
         self.bounds = (0, 0, *shapes[0])
         self.properties = {}
         self.mpp, warning = _pair(mpp, name)
@@ -105,9 +103,7 @@ class ArraySlide(Slide):
         self._closed = False
         self._fingerprint: str | None = None
 
-    def _read(
-        self, level: int, y: int, x: int, height: int, width: int
-    ) -> tuple[Rgb, Mask | None]:
+    def _read(self, level: int, y: int, x: int, height: int, width: int) -> tuple[Rgb, Mask | None]:
         if self._closed:
             raise SlideReadError("the slide is closed", self.path, "open it again")
         # A copy: whoever changes what was read must not change the slide.

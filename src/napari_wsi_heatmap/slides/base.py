@@ -78,9 +78,7 @@ class Slide(abc.ABC):
     warnings: tuple[str, ...] = ()
 
     @abc.abstractmethod
-    def _read(
-        self, level: int, y: int, x: int, height: int, width: int
-    ) -> tuple[Rgb, Mask | None]:
+    def _read(self, level: int, y: int, x: int, height: int, width: int) -> tuple[Rgb, Mask | None]:
         """Read a box that lies inside the level.
 
         Returns
@@ -133,9 +131,7 @@ class Slide(abc.ABC):
         """
         return self.read_scanned(level, y, x, height, width)[0]
 
-    def read_scanned(
-        self, level: int, y: int, x: int, height: int, width: int
-    ) -> tuple[Rgb, Mask]:
+    def read_scanned(self, level: int, y: int, x: int, height: int, width: int) -> tuple[Rgb, Mask]:
         """Read a box like `read_region`, and say which of its pixels were scanned.
 
         Returns

@@ -1,0 +1,227 @@
+"""What the dock asks for: slide, model, and the settings of a run."""
+
+from __future__ import annotations
+
+from dataclasses import fields as dataclass_fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import Container, FileEdit
+from napari.layers import Image, Shapes
+
+from napari_wsi_heatmap._napari.fields import choice, given, microns, pixels, show_text, text_line
+from napari_wsi_heatmap._napari.guarded import guarded
+from napari_wsi_heatmap._napari.model_list import MODELS
+from napari_wsi_heatmap._napari.region import drawn_region, on_slide, view_box
+from napari_wsi_heatmap._napari.slide_source import refusal, source_of
+from napari_wsi_heatmap._napari.warm_up import WARM_UP
+from napari_wsi_heatmap.errors import GridError, HeatmapError
+from napari_wsi_heatmap.settings import RunSettings
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_wsi_heatmap._napari.slide_source import SlideSource
+
+DEFAULTS = {field.name: field.default for field in dataclass_fields(RunSettings)}
+TISSUE = [("otsu: leave out the background", "otsu"), ("none: every window", "none")]
+BY_MPP, BY_LEVEL = "µm per pixel", "a level of the slide"
+ROUNDING = 1e-4
+"""µm per pixel: what the field's decimals cannot show."""
+WHOLE, VIEW = "whole slide", "current view"
+
+
+class SettingsForm(Container):
+    """Fields for everything that a run needs; knows the viewer's layers, not the run.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._filled: tuple[Any, ...] = ()
+        self._slide = choice("slide", self._slides)
+        self._model = choice("model", lambda _: MODELS.names)
+        self._about = text_line("about")
+        self._window = pixels("window (px)", "the model's own", "Side of what the model sees.")
+        self._stride = pixels("stride (px)", "= window", "From one window to the next.")
+        self._scale = choice("resolution", [BY_MPP, BY_LEVEL])
+        self._mpp = microns("µm per pixel", "the model's own", "At which the model sees the slide.")
+        self._level = choice("level", self._levels)
+        self._tissue = choice("tissue", TISSUE, value=DEFAULTS["tissue"])
+        self._region = choice("region", self._regions)
+        self._device = choice("device", lambda _: WARM_UP.devices, value=DEFAULTS["device"])
+        self._out = FileEdit(label="save in", mode="d", nullable=True)
+        self._out.choose_btn.text = "…"
+        self._out.choose_btn.max_width = 40
+        self._out.line_edit.native.setPlaceholderText("nowhere: kept in memory")
+        self._out.tooltip = "Folder for <slide>-<model>.zarr; a run found there goes on."
+        super().__init__(
+            widgets=[
+                self._slide, self._model, self._about, self._window, self._stride, self._scale,
+                self._mpp, self._level, self._tissue, self._region, self._device, self._out,
+            ],
+            labels=True,
+        )  # fmt: skip
+        self.margins = (0, 0, 0, 0)
+        self._slide.changed.connect(self._on_slide)
+        self._model.changed.connect(self._on_model)
+        self._scale.changed.connect(self._on_scale)
+        self.refresh_choices()
+
+    @guarded
+    def refresh_choices(self) -> None:
+        """Follow the layers, the models and the devices."""
+        self.reset_choices()
+        self._on_slide()
+        self._on_model()
+
+    @property
+    def slide_layer(self) -> Image | None:
+        """The layer to run over."""
+        layer: Image | None = self._slide.value
+        return layer
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model to run."""
+        return str(self._model.value)
+
+    @property
+    def hint(self) -> str:
+        """What stands in the way of a run, or the user should know before one."""
+        layer = self.slide_layer
+        if layer is None:
+            return self._why_no_slide()
+        if not self._calibrated:
+            return "This slide states no µm per pixel: the model gets a level as it is."
+        return ""
+
+    def settings(self) -> dict[str, Any]:
+        """Keyword arguments for a run.
+
+        Raises
+        ------
+        HeatmapError
+            If no slide is chosen, or the region holds nothing.
+        """
+        if self.slide_layer is None:
+            raise HeatmapError(self._why_no_slide())
+        by_level = self._scale.value == BY_LEVEL
+        return {
+            "window": given(self._window),
+            "stride": given(self._stride),
+            "mpp": None if by_level else self._mpp_given(),
+            "level": self._level.value if by_level else None,
+            "tissue": self._tissue.value,
+            "roi": self._roi(),
+            "device": self._device.value,
+            "out": self._store(),
+        }
+
+    def _roi(self) -> Any:
+        region, layer = self._region.value, self.slide_layer
+        if isinstance(region, Shapes):
+            return drawn_region(region, layer)
+        return self._view() if region == VIEW else None
+
+    def _view(self) -> Any:
+        layer = self.slide_layer
+        box = view_box(self._viewer, layer)
+        seen = None if box is None else on_slide(box, source_of(layer).shapes[0])
+        if seen is None:
+            raise GridError("the view shows nothing of the slide", do="pan to it, or run it whole")
+        return seen
+
+    def _store(self) -> Path | None:
+        folder = self._out.value
+        if folder is None or not str(folder).strip():
+            return None
+        folder = folder.expanduser().absolute()
+        if folder.suffix == ".zarr":
+            return folder
+        slide = Path(source_of(self.slide_layer).name).stem
+        return folder / f"{_file_name(slide)}-{_file_name(self.model_name)}.zarr"
+
+    def _slides(self, _: Any = None) -> list[tuple[str, Image]]:
+        usable = [layer for layer in self._viewer.layers if refusal(layer) is None]
+        return [(layer.name, layer) for layer in reversed(usable)]
+
+    def _regions(self, _: Any = None) -> list[Any]:
+        drawn = [layer for layer in self._viewer.layers if isinstance(layer, Shapes)]
+        return [(WHOLE, WHOLE), (VIEW, VIEW), *((f"in {layer.name}", layer) for layer in drawn)]
+
+    def _levels(self, _: Any = None) -> list[tuple[str, int]]:
+        layer = self._slide.value
+        return [("0: the finest", 0)] if layer is None else _level_lines(source_of(layer))
+
+    def _why_no_slide(self) -> str:
+        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        reasons = [f"{layer.name}: {refusal(layer)}" for layer in images if _is_candidate(layer)]
+        if reasons:
+            return "No layer can be used as a slide. " + "; ".join(reasons) + "."
+        return "Drop a slide on the viewer, or open the sample: File > Open Sample."
+
+    @guarded
+    def _on_slide(self, _: Any = None) -> None:
+        self._level.reset_choices()
+        self._prefill()
+
+    @guarded
+    def _on_model(self, _: Any = None) -> None:
+        show_text(self._about, MODELS.describe(self.model_name))
+        self._prefill()
+
+    def _prefill(self) -> None:
+        """Say what the model wants, once for each choice: what the user changes then stays."""
+        known = WARM_UP.ready.is_set()
+        choice_now = (self.slide_layer, self.model_name, known)
+        if choice_now == self._filled:
+            return
+        self._filled = choice_now
+        facts = MODELS.learn(self.model_name) if known else None
+        if facts is not None:
+            self._window.value = facts.window[0] if facts.window[0] == facts.window[1] else 0
+            self._mpp.value = facts.mpp or 0.0
+        wants_mpp = facts is None or facts.mpp is not None
+        self._scale.value = BY_MPP if wants_mpp and self._calibrated else BY_LEVEL
+        self._on_scale()
+
+    @property
+    def _calibrated(self) -> bool:
+        layer = self.slide_layer
+        return layer is None or source_of(layer).mpp is not None
+
+    def _mpp_given(self) -> float | None:
+        """What the user typed; None for the model's own, which the field shows rounded."""
+        facts, typed = MODELS.facts(self.model_name), given(self._mpp)
+        if typed is None or facts is None or facts.mpp is None:
+            return typed
+        return None if abs(typed - facts.mpp) < ROUNDING else typed
+
+    @guarded
+    def _on_scale(self, _: Any = None) -> None:
+        by_level = self._scale.value == BY_LEVEL
+        self._level.visible, self._mpp.visible = by_level, not by_level
+
+
+def _level_lines(source: SlideSource) -> list[tuple[str, int]]:
+    """A line about each level: its size, and µm per pixel where known."""
+    lines = []
+    for level, (height, width) in enumerate(source.shapes):
+        line = f"{level}: {height:,} × {width:,} px"
+        if source.mpp is not None:
+            line += f", {source.mpp[0] * source.shapes[0][0] / height:.3g} µm/px"
+        lines.append((line, level))
+    return lines
+
+
+def _is_candidate(layer: Any) -> bool:
+    """Whether somebody may have meant this layer as a slide; a heatmap is none."""
+    return "job" not in layer.metadata
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text).strip("._") or "run"

@@ -1,0 +1,189 @@
+"""What the commands do; each takes the parsed arguments and returns the exit code.
+
+torch is imported by those that compute, napari by `view` and `demo`; `info` and `export` need
+neither.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shlex
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from napari_wsi_heatmap.cli import DONE, INTERRUPTED, SOME_FAILED
+from napari_wsi_heatmap.console import note, say
+from napari_wsi_heatmap.errors import HeatmapError, SlideError
+from napari_wsi_heatmap.slides import open_slide
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from napari_wsi_heatmap.control import RunControl
+    from napari_wsi_heatmap.engine import Run
+    from napari_wsi_heatmap.heatmap import Heatmap
+    from napari_wsi_heatmap.slides.base import Slide
+
+
+def info(args: Namespace) -> int:
+    """Say what a slide says about itself."""
+    from napari_wsi_heatmap.describe import slide_facts, slide_lines
+
+    with open_slide(args.slide) as slide:
+        if args.json:
+            say(json.dumps(slide_facts(slide), indent=1))
+        else:
+            for line in slide_lines(slide):
+                say(line)
+    return DONE
+
+
+def run(args: Namespace) -> int:
+    """Run a model over a slide."""
+    from napari_wsi_heatmap.launch import prepare
+
+    with open_slide(args.slide) as slide:
+        planned = prepare(slide, args.model, out=args.out, trust=args.trust, **args.settings)
+        return finish(planned, quiet=args.quiet)
+
+
+def resume(args: Namespace) -> int:
+    """Continue a run that was stopped."""
+    from napari_wsi_heatmap.launch import resume as planned_rest
+
+    planned = planned_rest(args.out, again=args.failed)
+    with planned.plan.slide:
+        return finish(planned, quiet=args.quiet)
+
+
+def finish(run: Run, *, quiet: bool) -> int:
+    """Run to the end, or until Ctrl-C, and say how it ended."""
+    from napari_wsi_heatmap.launch import complete
+
+    if not quiet:
+        for notice in (*run.plan.slide.warnings, *run.plan.notices):
+            note(notice)
+    with cancelled_by_ctrl_c(run.control):
+        complete(run, progress=not quiet)
+    return _report(run)
+
+
+def _report(run: Run) -> int:
+    counts, where = run.record["counts"], shlex.quote(str(run.out))
+    if counts["pending"]:
+        note(
+            f"interrupted: {counts['done']} windows are saved, {counts['pending']} are left; "
+            f"continue with: napari-wsi-heatmap resume {where}"
+        )
+        return INTERRUPTED
+    if counts["failed"]:
+        note(
+            f"{counts['failed']} windows could not be read; "
+            f"try them again with: napari-wsi-heatmap resume {where} --failed"
+        )
+    say(f"{where}: {counts['done']} windows done, {counts['failed']} failed")
+    return SOME_FAILED if counts["failed"] else DONE
+
+
+@contextmanager
+def cancelled_by_ctrl_c(control: RunControl) -> Iterator[None]:
+    """End the run at its next batch at the first Ctrl-C, at once at the second."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_interrupt(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        control.cancel()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def export(args: Namespace) -> int:
+    """Write a heatmap as a file of another format."""
+    from napari_wsi_heatmap.exports import check_target, choose_format
+    from napari_wsi_heatmap.heatmap import open_heatmap
+
+    chosen = choose_format(args.file, args.format)
+    check_target(args.file)
+    heatmap = open_heatmap(args.out)
+    slide = recorded_slide(heatmap) if chosen.draws_slide else None
+    written = heatmap.export(args.file, slide=slide, format=chosen.name)
+    say(shlex.quote(str(written)))
+    return DONE
+
+
+def recorded_slide(heatmap: Heatmap) -> Slide | None:
+    """Open the slide that a heatmap was computed on; without it, say why and go on."""
+    record = heatmap.run["slide"]
+    try:
+        slide = open_slide(record["path"])
+    except SlideError as error:
+        note(f"drawn without the slide: {error}")
+        return None
+    if slide.fingerprint == record["fingerprint"]:
+        return slide
+    slide.close()
+    note(f"drawn without the slide: {record['path']} is another one now")
+    return None
+
+
+def view(args: Namespace) -> int:
+    """Open a slide in napari, and its heatmap."""
+    from napari_wsi_heatmap.heatmap import open_heatmap
+
+    require_display("without one, export the heatmap to a picture: export OUT.zarr FILE.png")
+    heatmap = None if args.out is None else open_heatmap(args.out)
+    with open_slide(args.slide) as slide:
+        if heatmap is not None and heatmap.run["slide"]["fingerprint"] != slide.fingerprint:
+            note(f"the heatmap was computed on another slide, {heatmap.run['slide']['name']}")
+        napari_part("view").view(slide, heatmap)
+    return DONE
+
+
+def demo(args: Namespace) -> int:
+    """Show the sample slide and a builtin model, live."""
+    from napari_wsi_heatmap import demo as shown
+
+    if args.headless:
+        return shown.headless(args.out, args.screenshot, quiet=args.quiet)
+    require_display("demo --headless draws a picture without one")
+    return shown.live(args.out, args.screenshot, quiet=args.quiet)
+
+
+def require_display(do: str) -> None:
+    """Refuse to begin what needs a window where there can be none: Qt would end the process."""
+    screens = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in screens):
+        raise HeatmapError("there is no display to open a window on", do=do)
+
+
+def napari_part(name: str) -> Any:
+    """Import a module of `_napari`; nothing else of the package does at import time."""
+    try:
+        return importlib.import_module(f"napari_wsi_heatmap._napari.{name}")
+    except ImportError as error:
+        raise HeatmapError(
+            f"napari cannot be opened: {error}", do="pip install 'napari-wsi-heatmap[all]'"
+        ) from error
+
+
+def target_of(picture: Path | None) -> Path | None:
+    """Check where a picture is to go, before anything is computed for it."""
+    from napari_wsi_heatmap.exports import check_target, choose_format
+
+    if picture is not None:
+        choose_format(picture)
+        check_target(picture)
+    return picture
