@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap import __version__
-from napari_wsi_heatmap.console import fail, flush, note
+from napari_wsi_heatmap.console import FAILED, INTERRUPTED, PIPE_CLOSED, fail, flush, note
 from napari_wsi_heatmap.errors import GridError, HeatmapError, one_line
 from napari_wsi_heatmap.exports import FORMATS
 from napari_wsi_heatmap.grid import EDGES
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PROGRAM = "napari-wsi-heatmap"
-DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
-PIPE_CLOSED = 141
-"""What shells report of a program whose reader has gone, as in ``info SLIDE | head -1``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,11 +13,10 @@ import shlex
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from napari_wsi_heatmap.cli import DONE, INTERRUPTED, SOME_FAILED
-from napari_wsi_heatmap.console import note, say
+from napari_wsi_heatmap.console import DONE, INTERRUPTED, SOME_FAILED, note, say
 from napari_wsi_heatmap.errors import HeatmapError, SlideError
 from napari_wsi_heatmap.slides import open_slide
 
@@ -118,8 +117,8 @@ def export(args: Namespace) -> int:
     chosen = choose_format(args.file, args.format)
     check_target(args.file)
     heatmap = open_heatmap(args.out)
-    slide = recorded_slide(heatmap) if chosen.draws_slide else None
-    written = heatmap.export(args.file, slide=slide, format=chosen.name)
+    with (recorded_slide(heatmap) if chosen.draws_slide else None) or nullcontext() as slide:
+        written = heatmap.export(args.file, slide=slide, format=chosen.name)
     say(shlex.quote(str(written)))
     return DONE
 

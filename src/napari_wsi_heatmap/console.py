@@ -1,4 +1,4 @@
-"""Lines for people on the two streams of a command."""
+"""How a command speaks: lines on its two streams, and its exit code."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from napari_wsi_heatmap.errors import one_line
 
 if TYPE_CHECKING:
     from typing import TextIO
+
+DONE, FAILED, SOME_FAILED, INTERRUPTED = 0, 1, 3, 130
+"""Exit codes; wrong usage is argparse's 2."""
+PIPE_CLOSED = 141
+"""What shells report of a program whose reader has gone, as in ``info SLIDE | head -1``."""
 
 
 def say(line: str) -> None:

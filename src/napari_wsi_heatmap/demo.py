@@ -6,11 +6,10 @@ import shlex
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from napari_wsi_heatmap.cli import DONE, INTERRUPTED
 from napari_wsi_heatmap.commands import finish, napari_part, target_of
-from napari_wsi_heatmap.console import note, say
+from napari_wsi_heatmap.console import DONE, INTERRUPTED, note, say
 from napari_wsi_heatmap.slides import open_slide
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def _bar(*, quiet: bool) -> Iterator[Callable[[float], None]]:
     """Yield what takes the fraction done; no bar appears unless it is called."""
     from tqdm import tqdm
 
-    bars: list[tqdm[None]] = []
+    bars: list[Any] = []
 
     def report(fraction: float) -> None:
         if not bars:
