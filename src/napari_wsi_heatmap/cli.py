@@ -208,7 +208,9 @@ def _add_computing(group: Any) -> None:
     _add_setting(group, "precision", "of the model's arithmetic", choices=PRECISIONS)
     _add_setting(group, "resize", "exact, or faster", choices=RESIZE_KINDS)
     _add_setting(group, "readers", "threads that read; 0 chooses", _natural)
-    _add_setting(group, "memory", "MB for pixels that wait or may be read again", _count)
+    _add_setting(
+        group, "memory", "MB for pixels that wait or may be read again", _count, metavar="MB"
+    )
     _add_setting(group, "order", "which windows come first", choices=ORDERS)
     group.add_argument(
         "--trust", type=_trust, metavar="SHA256|yes", help="allow models that are code"
@@ -219,7 +221,7 @@ def _add_setting(group: Any, name: str, text: str, kind: Any = None, **details: 
     default = next(field.default for field in fields(RunSettings) if field.name == name)
     text += "" if default in (None, 0) else f" (default: {default})"
     if kind is not None:
-        details |= {"type": kind, "metavar": METAVARS[kind]}
+        details = {"type": kind, "metavar": METAVARS[kind]} | details
     option = "--" + name.replace("_", "-")
     group.add_argument(option, dest=name, default=argparse.SUPPRESS, help=text, **details)
 

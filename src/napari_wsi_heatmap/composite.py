@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 EMPTY = 246
 """Grey of the slide where it is not drawn."""
+PERCENTILES = (1, 99)
+"""A few extreme windows (a fold, a pen mark) must not take all the contrast."""
 SIDES = (100, 20_000)
 """px: pictures that make sense."""
 
@@ -81,7 +83,8 @@ def compose(
     opacity : float
         Of the map over the slide, 0…1.
     limits : (float, float), optional
-        Values at the ends of the colour map; default the model's own, else those that occur.
+        Values at the ends of the colour map; default the model's own, else
+        the 1st and 99th percentile of what is drawn.
     side : int
         Longer side of the slide's picture, px.
 
@@ -152,10 +155,10 @@ def _checked(cmap: str, opacity: float, side: int) -> tuple[Rgb, float, int]:
 
 
 def _limits(heatmap: Heatmap, values: Values, limits: Limits | None) -> Limits:
-    chosen = limits or heatmap.run["model"]["limits"]
+    chosen = limits if limits is not None else heatmap.run["model"]["limits"]
     if chosen is None:
         finite = values[np.isfinite(values)]
-        chosen = (finite.min(), finite.max()) if finite.size else (0, 1)
+        chosen = np.percentile(finite, PERCENTILES) if finite.size else (0, 1)
     low, high = (float(v) for v in chosen)
     if not math.isfinite(high - low) or low > high:
         raise ExportError(f"limits are {low:g}, {high:g}", do="give two numbers that rise")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import napari
 import numpy as np
-from napari.layers import Layer
 from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
 
 from napari_wsi_heatmap._napari.guarded import guarded
-from napari_wsi_heatmap._napari.slide_layer import slide_layer
+from napari_wsi_heatmap._napari.view import show
 from napari_wsi_heatmap.console import DONE, FAILED, INTERRUPTED, SOME_FAILED, fail, note
 from napari_wsi_heatmap.exports import written_at_once
 from napari_wsi_heatmap.show import show_heatmap
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 SETTLE_MS = 1000
 """ms for the last paint before the window is photographed."""
-SIZE = (1400, 900)
+FIT_MS = 300
+SIZE = (1600, 1000)
 """(width, height) of the window, px, where the screen is large enough."""
 
 
@@ -62,12 +63,18 @@ class Demo:
     def __init__(self, path: Path, model: str, out: Path, picture: Path | None) -> None:
         self._picture, self._saved = picture, False
         self.viewer = napari.Viewer(title="napari-wsi-heatmap demo")
-        self.viewer.window.resize(*SIZE)
-        layer = Layer.create(*slide_layer(open_slide(path)))
-        self.viewer.add_layer(layer)
+        room = QApplication.primaryScreen().availableSize()
+        self.viewer.window.resize(min(SIZE[0], room.width()), min(SIZE[1], room.height()))
         self._dock()
+        layer = show(self.viewer, open_slide(path))[0]
         self.job: HeatmapJob = show_heatmap(self.viewer, layer, model, out=out)
         self.job.changed.connect(self._look)
+        # The canvas has its size only once the window is laid out.
+        QTimer.singleShot(FIT_MS, self._fit)
+
+    @guarded
+    def _fit(self) -> None:
+        self.viewer.reset_view()
 
     def _dock(self) -> None:
         # Imported here: the dock imports torch in a thread as soon as it is made.

@@ -43,6 +43,7 @@ def show(viewer: napari.Viewer, slide: Slide, heatmap: Heatmap | None = None) ->
         layers += heatmap_layers(heatmap, layers[0])
     for layer in layers:
         viewer.add_layer(layer)
+    viewer.canvas.overlays.scale_bar.visible = slide.mpp is not None
     return layers
 
 
