@@ -16,37 +16,33 @@ and nothing of threads; `napari_wsi_heatmap.writer` decides when to write.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 
-from napari_wsi_heatmap.errors import StoreError, StoreExistsError, StoreFullError
+from napari_wsi_heatmap.errors import StoreError
 from napari_wsi_heatmap.growing import boxes_of
 from napari_wsi_heatmap.lock import StoreLock
+from napari_wsi_heatmap.ome import describe, halve
+from napari_wsi_heatmap.runfolder import (
+    RECORD,
+    read_record,
+    refuse_foreign,
+    sweep_unrecorded,
+    write_record,
+    writing,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from napari_wsi_heatmap.frame import MapFrame
     from napari_wsi_heatmap.growing import Box, States, Values
 
-RECORD = "run.json"
-FORMAT = "napari-wsi-heatmap"
-FORMAT_VERSION = 1
 STATE_CHUNK = 256
 COARSEST = 2048
 """Cells: maps with longer sides get coarser levels."""
-AXES = (
-    {"name": "c", "type": "channel"},
-    {"name": "y", "type": "space", "unit": "micrometer"},
-    {"name": "x", "type": "space", "unit": "micrometer"},
-)
 
 
 class HeatmapStore:
@@ -80,7 +76,7 @@ class HeatmapStore:
             path.mkdir(parents=True, exist_ok=True)
             lock = StoreLock(path)
             try:
-                _sweep_unrecorded(path)
+                sweep_unrecorded(path)
                 return cls._begin(path, frame, state, chunk, record, lock)
             except BaseException:
                 lock.release()
@@ -107,7 +103,7 @@ class HeatmapStore:
             dtype="uint8",
             fill_value=0,
         )[:] = state
-        store._describe(frame, ["0"], record["model"]["name"])
+        describe(group, frame, ["0"], record["model"]["name"])
         # Last: a folder without a record is not yet an output and is begun anew.
         store.write_record(record)
         return store
@@ -171,14 +167,8 @@ class HeatmapStore:
         return read_record(self.path)
 
     def write_record(self, record: dict[str, Any]) -> None:
-        """Replace the record as a whole: the old or the new one is there, never half of one."""
-        temporary = self.path / f".{RECORD}.{os.getpid()}"
-        with writing(self.path):
-            with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(record, file, indent=1, allow_nan=False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path / RECORD)
+        """Replace the record as a whole."""
+        write_record(self.path, record)
 
     def finish(self, frame: MapFrame, name: str) -> None:
         """Add coarser levels, each the mean of 2 x 2 cells that have a value."""
@@ -187,7 +177,7 @@ class HeatmapStore:
             while max(source.shape[1:]) > COARSEST:
                 names.append(str(len(names)))
                 source = self._coarser(source, names[-1])
-            self._describe(frame, names, name)
+            describe(self._group, frame, names, name)
 
     def _coarser(self, fine: Any, name: str) -> Any:
         channels, height, width = fine.shape
@@ -197,7 +187,7 @@ class HeatmapStore:
         coarse = self._add_level(name, shape, fine.chunks[1])
         for box in boxes_of(shape[1:], fine.chunks[1]):
             twice = tuple(slice(2 * side.start, 2 * side.stop) for side in box)
-            coarse[:, *box] = _halve(fine[:, *twice])
+            coarse[:, *box] = halve(fine[:, *twice])
         return coarse
 
     def _add_level(self, name: str, shape: tuple[int, int, int], chunk: int) -> Any:
@@ -209,127 +199,3 @@ class HeatmapStore:
             fill_value=np.nan,
             dimension_names=("c", "y", "x"),
         )
-
-    def _describe(self, frame: MapFrame, levels: Sequence[str], name: str) -> None:
-        unit, axes = _unit_um(frame), [dict(axis) for axis in AXES]
-        if frame.grid.spec.mpp is None:
-            for axis in axes[1:]:
-                del axis["unit"]
-        self._group.attrs["ome"] = {
-            "version": "0.5",
-            "multiscales": [
-                {
-                    "name": name,
-                    "axes": axes,
-                    "datasets": [
-                        {"path": path, "coordinateTransformations": _placing(frame, unit, level)}
-                        for level, path in enumerate(levels)
-                    ],
-                }
-            ],
-        }
-
-
-def _unit_um(frame: MapFrame) -> tuple[float, float]:
-    return frame.grid.spec.mpp or (1.0, 1.0)
-
-
-def _placing(
-    frame: MapFrame, unit: tuple[float, float], level: int
-) -> list[dict[str, str | list[float]]]:
-    """Scale and translation of a level; a coarser one by f begins (f − 1)/2 cells later."""
-    factor = 2**level
-    scale = [cell * factor * u for cell, u in zip(frame.scale, unit, strict=True)]
-    translation = [
-        (offset + (factor - 1) / 2 * cell) * u
-        for offset, cell, u in zip(frame.offset, frame.scale, unit, strict=True)
-    ]
-    return [
-        {"type": "scale", "scale": [1.0, *scale]},
-        {"type": "translation", "translation": [0.0, *translation]},
-    ]
-
-
-def _halve(fine: Values) -> Values:
-    """Mean of the cells of each 2 x 2 block that have a value; NaN where none has."""
-    _, height, width = fine.shape
-    padded = np.pad(
-        fine, ((0, 0), (0, height % 2), (0, width % 2)), constant_values=np.nan
-    ).reshape(len(fine), -(-height // 2), 2, -(-width // 2), 2)
-    there = ~np.isnan(padded)
-    total = np.where(there, padded, 0).sum((2, 4))
-    count = there.sum((2, 4))
-    with np.errstate(invalid="ignore"):
-        mean: Values = (total / count).astype(np.float32)
-    return mean
-
-
-def refuse_foreign(path: Path) -> None:
-    """Refuse a path that holds something that is not an output of ours, or is no folder."""
-    if is_store(path) or not path.exists():
-        return
-    if not path.is_dir():
-        raise StoreExistsError("there is a file", path, "choose another output")
-    if any(entry.name != ".lock" for entry in path.iterdir()) and not _begun(path):
-        raise StoreExistsError(
-            "the folder holds something else", path, "choose a new or empty output folder"
-        )
-
-
-def _begun(path: Path) -> bool:
-    """Whether a killed run has left an output without a record: nothing in it counts yet."""
-    ours = {"zarr.json", "0", "state", ".lock"}
-    return (path / ".lock").is_file() and all(
-        entry.name in ours or entry.name.startswith(f".{RECORD}.") for entry in path.iterdir()
-    )
-
-
-def is_store(path: Path) -> bool:
-    """Whether an output of ours is there."""
-    return (path / RECORD).is_file() and read_record(path).get("format") == FORMAT
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Read the record of a run.
-
-    Raises
-    ------
-    StoreError
-        If it is no JSON.
-    """
-    try:
-        record: dict[str, Any] = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{RECORD} cannot be read: {error}", path) from error
-    return record if isinstance(record, dict) else {}
-
-
-def _sweep_unrecorded(path: Path) -> None:
-    """Remove the arrays of a run that was killed before its record was written."""
-    if not (path / RECORD).exists() and _begun(path):
-        for name in ("0", "state"):
-            shutil.rmtree(path / name, ignore_errors=True)
-        (path / "zarr.json").unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn a failed write into one line that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, StoreError):
-            raise
-        free = _free_mb(path)
-        raise StoreFullError(
-            f"cannot write: {error.strerror or error}",
-            f"{path} ({free} MB free)",
-            "make room or give access, then resume",
-        ) from error
-
-
-def _free_mb(path: Path) -> int | str:
-    for folder in (path, *path.parents):
-        if folder.exists():
-            return shutil.disk_usage(folder).free >> 20
-    return "?"

@@ -40,7 +40,7 @@ def test_a_whole_factor_is_found_again(height, width, factor, up):
         ((2967, 2220), (185, 138), (16, 16)),  # 16.06
         ((3867, 2820), (967, 705), (4, 4)),  # 3.9995
         ((2967, 2220), (1484, 740), (2967 / 1484, 3)),
-        ((7, 7), (1, 1), (4, 4)),  # 4, 5, 6, 7 and more fit: the power of two
+        ((7, 7), (1, 1), (8, 8)),  # 4 to 8 fit: the power of two nearest to 7
         ((100, 100), (100, 100), (1, 1)),
     ],
 )

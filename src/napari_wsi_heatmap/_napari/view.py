@@ -11,7 +11,7 @@ from napari.utils.notifications import show_warning
 
 from napari_wsi_heatmap._napari.colors import BLENDING, COLORMAP, OPACITY, PERCENTILES
 from napari_wsi_heatmap._napari.placement import placed_over
-from napari_wsi_heatmap._napari.slide_layer import slide_layer
+from napari_wsi_heatmap._napari.slide_layer import frame_scanned, slide_layer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,10 +39,12 @@ def show(viewer: napari.Viewer, slide: Slide, heatmap: Heatmap | None = None) ->
         The slide's, then one for each output of the model, of which the first is shown.
     """
     layers = [Layer.create(*slide_layer(slide))]
+    viewer.add_layer(layers[0])
+    frame_scanned(viewer, layers[0])
     if heatmap is not None:
         layers += heatmap_layers(heatmap, layers[0])
-    for layer in layers:
-        viewer.add_layer(layer)
+        for layer in layers[1:]:
+            viewer.add_layer(layer)
     viewer.canvas.overlays.scale_bar.visible = slide.mpp is not None
     return layers
 

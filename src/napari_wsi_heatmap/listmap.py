@@ -1,0 +1,214 @@
+"""Heatmaps over windows that lie on no lattice: a list of positions, values and states.
+
+The list is the truth; a map of cells is made from it for display. Positions that turn out to lie
+on a lattice give one cell a window. Others are painted with their whole footprint on cells of a
+quarter window, the mean where they overlap.
+
+::
+
+    OUT.zarr/
+      zarr.json, 0            OME multiscales of the display map, as in `napari_wsi_heatmap.store`
+      windows/coords          (N, 2) float64, top-left (y, x), level-0 pixels
+      windows/values          (N, C) float32
+      windows/state           (N,) uint8
+      run.json
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import zarr
+
+from napari_wsi_heatmap.errors import StoreExistsError
+from napari_wsi_heatmap.heatmap import Heatmap
+from napari_wsi_heatmap.states import DONE, state_of
+from napari_wsi_heatmap.ome import describe
+from napari_wsi_heatmap.runfolder import write_record, writing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_wsi_heatmap.grid import WindowList
+
+    Coords = NDArray[np.float64]
+    Values = NDArray[np.float32]
+
+CELLS_A_WINDOW = 4
+"""Cells along a window that lies on no lattice."""
+MOST_CELLS = 1 << 26
+"""Cells of a display map at most; larger ones get larger cells."""
+
+
+@dataclass(frozen=True)
+class ListFrame:
+    """Where the cells of a display map lie; compare `napari_wsi_heatmap.frame.MapFrame`."""
+
+    grid: WindowList
+    shape: tuple[int, int, int]
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+    on_lattice: bool
+    dense: bool = False
+
+    @property
+    def channels(self) -> int:
+        """C of the map."""
+        return self.shape[0]
+
+
+@final
+class ListHeatmap(Heatmap):
+    """Values of windows at given positions.
+
+    Parameters
+    ----------
+    windows : WindowList
+    listed : (N, C) float32
+        Values of the windows.
+    state : (N,) uint8
+    run : dict
+    path : Path, optional
+    """
+
+    def __init__(
+        self,
+        windows: WindowList,
+        listed: Values,
+        state: NDArray[np.uint8],
+        run: Mapping[str, Any],
+        path: Path | None = None,
+    ) -> None:
+        self.listed = listed
+        frame = frame_of_list(windows, listed.shape[1])
+        super().__init__(None, state, frame, run, path)
+
+    @property
+    def values(self) -> Values:
+        """(C, My, Mx) float32 for display, made on first use; NaN where no window lies."""
+        if self._values is None:
+            done = state_of(self.state) == DONE
+            self._values = rasterise(self.frame, self.positions[done], self.listed[done])
+        return self._values
+
+    @property
+    def positions(self) -> Coords:
+        """(N, 2) top-left corner (y, x) of each window, level-0 pixels."""
+        return self.grid.positions(np.arange(self.grid.size))
+
+    def window_values(self) -> tuple[NDArray[np.int64], Values]:
+        """Indices (n,) into the list and values (n, C) of the windows that are done."""
+        index = np.flatnonzero(state_of(self.state) == DONE)
+        return index, self.listed[index]
+
+
+def frame_of_list(windows: WindowList, channels: int) -> ListFrame:
+    """Find the cells of a display map: the windows' own lattice, or quarters of a window."""
+    coords = windows.positions(np.arange(windows.size))
+    window = windows.spec.footprint_level0
+    steps = [_lattice_step(coords[:, axis], window[axis]) for axis in (0, 1)]
+    origin = coords.min(0) if len(coords) else np.zeros(2)
+    span = (np.ptp(coords, axis=0) if len(coords) else np.zeros(2)).tolist()
+    if None not in steps and math.prod(s / c + 1 for s, c in zip(span, steps)) <= MOST_CELLS:  # type: ignore[operator]
+        my, mx = (round(s / c) + 1 for s, c in zip(span, steps, strict=True))  # type: ignore[operator]
+        offset = origin + (np.asarray(window) - 1) / 2
+        scale = float(steps[0]), float(steps[1])  # type: ignore[arg-type]
+        return ListFrame(windows, (channels, my, mx), scale, _pair(offset), on_lattice=True)
+    cell = _cell(span, window)
+    my, mx = (math.ceil((s + w) / c) for s, w, c in zip(span, window, cell, strict=True))
+    offset = origin + (np.asarray(cell) - 1) / 2
+    return ListFrame(windows, (channels, my, mx), cell, _pair(offset), on_lattice=False)
+
+
+def _lattice_step(positions: Coords, window: float) -> float | None:
+    """Distance of a lattice that all positions lie on, None without one worth a cell."""
+    different = np.unique(positions)
+    if len(different) < 2:
+        return window
+    step = float(np.diff(different).min())
+    cells = (different - different[0]) / step
+    whole = np.abs(cells - np.rint(cells)).max() < 1e-3
+    return step if whole and step >= window / 64 else None
+
+
+def _cell(span: list[float], window: tuple[float, float]) -> tuple[float, float]:
+    cell = [side / CELLS_A_WINDOW for side in window]
+    while math.prod((s + w) / c for s, w, c in zip(span, window, cell, strict=True)) > MOST_CELLS:
+        cell = [2 * side for side in cell]
+    return cell[0], cell[1]
+
+
+def _pair(values: Any) -> tuple[float, float]:
+    return float(values[0]), float(values[1])
+
+
+def rasterise(frame: ListFrame, coords: Coords, values: Values) -> Values:
+    """Paint windows (n, 2), (n, C) on the cells of a frame; means where they overlap."""
+    total = np.zeros(frame.shape, np.float64)
+    weight = np.zeros(frame.shape[1:], np.int64)
+    window = np.asarray(frame.grid.spec.footprint_level0)
+    side = np.ones(2, int) if frame.on_lattice else np.maximum(1, np.rint(window / frame.scale))
+    corner = np.asarray(frame.offset) - (
+        (window - 1) / 2 if frame.on_lattice else (np.asarray(frame.scale) - 1) / 2
+    )
+    first = np.rint((coords - corner) / frame.scale).astype(np.int64)
+    for (y, x), value in zip(first.tolist(), values, strict=True):
+        at = np.s_[y : y + int(side[0]), x : x + int(side[1])]
+        total[:, *at] += value[:, None, None]
+        weight[at] += 1
+    with np.errstate(invalid="ignore"):
+        return np.where(weight > 0, total / weight, np.nan).astype(np.float32)
+
+
+def save_list(heatmap: ListHeatmap, out: Path) -> None:
+    """Write a list as a store, whole or not at all: it is made beside `out` and renamed.
+
+    Raises
+    ------
+    StoreExistsError
+        If there is anything at `out`.
+    StoreFullError
+        If it cannot be written.
+    """
+    if out.exists():
+        raise StoreExistsError("there is something already", out, "choose another output")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        try:
+            _write(heatmap, folder)
+            os.replace(folder, out)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _write(heatmap: ListHeatmap, folder: Path) -> None:
+    group = zarr.open_group(store=str(folder), mode="a", zarr_format=3)
+    group.create_array(
+        "0",
+        data=heatmap.values,
+        chunks=(1, 256, 256),
+        fill_value=np.nan,
+        dimension_names=("c", "y", "x"),
+    )
+    windows = group.create_group("windows")
+    arrays = {"coords": heatmap.positions, "values": heatmap.listed, "state": heatmap.state}
+    for name, data in arrays.items():
+        windows.create_array(name, data=np.ascontiguousarray(data))
+    describe(group, heatmap.frame, ["0"], heatmap.run["model"]["name"])
+    write_record(folder, heatmap.run)
+
+
+def list_to_json(windows: WindowList) -> dict[str, Any]:
+    """How the windows of a list are read, as plain values; their places are in the store."""
+    return {"spec": asdict(windows.spec)}
