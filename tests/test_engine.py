@@ -19,7 +19,7 @@ from made import (
     pyramid_slide,
     quarter_means,
 )
-from napari_wsi_heatmap import engine, store, writer
+from napari_wsi_heatmap import engine, runfolder, store, writer
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.errors import (
     GridError,
@@ -288,7 +288,9 @@ def test_a_model_that_raises_at_batch_k_keeps_everything_before(tmp_path):
     assert done > 0
     assert done % 8 == 0
     resumed = compute(noise_slide(1000, 1000), model, out=out)
-    assert np.array_equal(resumed.values, compute(noise_slide(1000, 1000), mean_of, batch_size=8).values)
+    assert np.array_equal(
+        resumed.values, compute(noise_slide(1000, 1000), mean_of, batch_size=8).values
+    )
 
 
 def mean_of(batch):
@@ -353,7 +355,7 @@ class FullDisk:
         original = store.HeatmapStore.write_values
 
         def write(this, box, values):
-            with store.writing(this.path):
+            with runfolder.writing(this.path):
                 if self.left <= 0:
                     raise OSError(28, "No space left on device")
                 self.left -= 1
@@ -392,9 +394,7 @@ def test_a_full_disk_pauses_where_somebody_watches(tmp_path, monkeypatch):
     control.resume()
     worker.join(60)
     assert run.record["status"] == "done"
-    assert np.array_equal(
-        wh.open_heatmap(out).values, compute(slide, mean_grey, stride=16).values
-    )
+    assert np.array_equal(wh.open_heatmap(out).values, compute(slide, mean_grey, stride=16).values)
 
 
 def slow(function, seconds=0.005):
@@ -410,7 +410,9 @@ def slow(function, seconds=0.005):
 def test_a_slide_that_changes_stops_the_run_and_keeps_what_was_computed(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "CHECK_S", 0.0)
     slide = FaultySlide(noise_slide())
-    pieces = wh.run(slide, mean_grey, window=64, tissue="none", out=tmp_path / "a.zarr", batch_size=4)
+    pieces = wh.run(
+        slide, mean_grey, window=64, tissue="none", out=tmp_path / "a.zarr", batch_size=4
+    )
     next(pieces)
     slide.reason = "the file was replaced"
     with pytest.raises(SlideChangedError, match=r"the file was replaced.*begin a new output"):

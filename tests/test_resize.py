@@ -40,9 +40,7 @@ def by_pillow(batch, size):
 @pytest.mark.parametrize(("before", "after"), SIZES)
 def test_pillow_is_pillow(before, after):
     batch = patches(before)
-    assert np.array_equal(
-        resize_patches(batch, after).permute(0, 2, 3, 1), by_pillow(batch, after)
-    )
+    assert np.array_equal(resize_patches(batch, after).permute(0, 2, 3, 1), by_pillow(batch, after))
 
 
 @pytest.mark.parametrize(("before", "after"), SIZES)

@@ -18,7 +18,8 @@ from napari_wsi_heatmap import store as store_module
 from napari_wsi_heatmap.errors import StoreError, StoreExistsError, StoreLockedError
 from napari_wsi_heatmap.heatmap import frame_from_json, frame_to_json
 from napari_wsi_heatmap.lock import StoreLock
-from napari_wsi_heatmap.store import HeatmapStore, is_store
+from napari_wsi_heatmap.runfolder import is_store
+from napari_wsi_heatmap.store import HeatmapStore
 
 QUIET = {"tissue": "none", "progress": False}
 
@@ -49,9 +50,7 @@ def test_placed_by_the_centres_of_the_windows(tmp_path, level):
     scale, translation = multiscale(heatmap.path)["datasets"][0]["coordinateTransformations"]
     rows, cols = np.indices(heatmap.grid.shape)
     for axis, number in ((0, rows), (1, cols)):
-        world = (
-            number * scale["scale"][axis + 1] + translation["translation"][axis + 1]
-        )
+        world = number * scale["scale"][axis + 1] + translation["translation"][axis + 1]
         assert world == pytest.approx(heatmap.centres[..., axis] * 0.25, abs=1e-9)
 
 

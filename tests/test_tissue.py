@@ -53,9 +53,10 @@ def _between(histogram, t):
     low, high = histogram[: t + 1], histogram[t + 1 :]
     if not low.sum() or not high.sum():
         return 0
-    means = (low * np.arange(t + 1)).sum() / low.sum(), (
-        high * np.arange(t + 1, 256)
-    ).sum() / high.sum()
+    means = (
+        (low * np.arange(t + 1)).sum() / low.sum(),
+        (high * np.arange(t + 1, 256)).sum() / high.sum(),
+    )
     return low.sum() * high.sum() * (means[0] - means[1]) ** 2
 
 

@@ -16,8 +16,6 @@ from napari_wsi_heatmap.errors import SlideReadError
 from napari_wsi_heatmap.shrink import blocks, read_shrunk
 
 if TYPE_CHECKING:
-    from typing import TypeVar
-
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.heatmap import Heatmap
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     Values = NDArray[np.float32]
     Positions = NDArray[np.float64]
     Pair = tuple[float, float]
-    Cells = TypeVar("Cells", Values, Positions)
 
 UNREADABLE = 160
 """Grey of what cannot be read."""
@@ -158,12 +155,12 @@ def lay_cells(heatmap: Heatmap, channel: int, canvas: Canvas) -> Values:
     Returns
     -------
     (height, width) float32
-        NaN where there is no cell or no value. Where several cells lie under a pixel, about
-        the mean of those that have a value.
+        NaN where there is no cell or no value. Where several cells lie under a pixel, the
+        mean of those that have a value.
     """
     values = heatmap.values[channel]
     rows, cols = (_CellAxis.of(heatmap, axis, canvas) for axis in (0, 1))
-    values = _coarser(_coarser(values, rows.joined).T, cols.joined).T
+    values = _joined(values, rows.joined, cols.joined)
     down, across = rows.under(canvas.centres(0)), cols.under(canvas.centres(1))
     laid = values[down][:, across]
     laid[down < 0] = np.nan
@@ -187,8 +184,10 @@ class _CellAxis:
         frame = heatmap.frame
         side = frame.scale[axis]
         joined = max(1, int(canvas.scale[axis] / side))
-        centres = _coarser(_cell_centres(heatmap, axis)[:, None], joined)[:, 0]
-        return cls(centres, side * joined / 2, joined)
+        firsts, centres = slice(None, None, joined), _cell_centres(heatmap, axis)
+        # The last of a joined group, or of all.
+        lasts = np.minimum(np.arange(len(centres))[firsts] + joined, len(centres)) - 1
+        return cls((centres[firsts] + centres[lasts]) / 2, side * joined / 2, joined)
 
     def under(self, positions: Positions) -> NDArray[np.int64]:
         """Index of the cell under each position, -1 where there is none."""
@@ -207,14 +206,20 @@ def _cell_centres(heatmap: Heatmap, axis: int) -> Positions:
     return (spans[:, 0] + spans[:, 1] - 1) / 2
 
 
-def _coarser(values: Cells, factor: int) -> Cells:
-    """Join `factor` neighbouring rows: the mean of those that have a value."""
-    if factor == 1:
+def _joined(values: Values, down: int, across: int) -> Values:
+    """Join cells, `down` x `across` to one: the mean of those that have a value."""
+    if (down, across) == (1, 1):
         return values
-    edges = np.arange(0, len(values), factor)
     there = ~np.isnan(values)
-    total = np.add.reduceat(np.where(there, values, 0), edges, 0)
-    count = np.add.reduceat(there, edges, 0, dtype=np.int64)
+    total = _sums(np.where(there, values, 0), down, across)
+    count = _sums(there, down, across)
     with np.errstate(invalid="ignore"):
-        mean: Cells = (total / count).astype(values.dtype)
+        mean: Values = (total / count).astype(np.float32)
     return mean
+
+
+def _sums(values: NDArray[np.generic], down: int, across: int) -> NDArray[np.float64]:
+    rows, cols = (
+        np.arange(0, n, step) for n, step in zip(values.shape, (down, across), strict=True)
+    )
+    return np.add.reduceat(np.add.reduceat(values, rows, 0, dtype=np.float64), cols, 1)

@@ -141,6 +141,10 @@ class WindowList:
         """Top-left corners (N, 2) of windows, pixels of the level read."""
         return self.corners[index]
 
+    def positions(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Top-left corners (N, 2) of windows, level-0 pixels."""
+        return self.origins(index) * np.asarray(self.spec.downsample)
+
 
 def resolve_window(
     slide: Slide,

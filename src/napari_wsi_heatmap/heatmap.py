@@ -178,13 +178,17 @@ def open_heatmap(path: str | Path) -> Heatmap:
     StoreError
         If the path holds no heatmap of ours.
     """
+    from napari_wsi_heatmap.listmap import LIST, open_list
     from napari_wsi_heatmap.store import HeatmapStore
 
-    store = HeatmapStore.open(Path(path))
+    path = Path(path)
+    store = HeatmapStore.open(path)
     record = store.read_record()
     try:
+        if record.get("kind") == LIST:
+            return open_list(path, record)
         frame = frame_from_json(record["frame"])
-        return Heatmap(store.values, store.state, frame, record, Path(path))
+        return Heatmap(store.values, store.state, frame, record, path)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"the record of the run is damaged: {error!r}", path) from error
 
@@ -196,10 +200,11 @@ def frame_to_json(frame: MapFrame) -> dict[str, Any]:
 
 def frame_from_json(data: dict[str, Any]) -> MapFrame:
     """Rebuild what `frame_to_json` wrote."""
-    grid = _tuples(data["grid"])
-    spec = WindowSpec(**_tuples(grid.pop("spec")))
-    return MapFrame(**{**_tuples(data), "grid": WindowGrid(spec=spec, **grid)})
+    grid = tuples(data["grid"])
+    spec = WindowSpec(**tuples(grid.pop("spec")))
+    return MapFrame(**{**tuples(data), "grid": WindowGrid(spec=spec, **grid)})
 
 
-def _tuples(data: dict[str, Any]) -> dict[str, Any]:
+def tuples(data: dict[str, Any]) -> dict[str, Any]:
+    """Turn the lists of JSON back into tuples."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}

@@ -15,9 +15,10 @@ from napari_wsi_heatmap.engine import Run
 from napari_wsi_heatmap.errors import ModelLoadError
 from napari_wsi_heatmap.models import BUILTIN, load_model
 from napari_wsi_heatmap.plan import plan_run
+from napari_wsi_heatmap.runfolder import is_store, read_record
 from napari_wsi_heatmap.settings import RunSettings
 from napari_wsi_heatmap.slides import open_slide
-from napari_wsi_heatmap.store import HeatmapStore, is_store, read_record
+from napari_wsi_heatmap.store import HeatmapStore
 from napari_wsi_heatmap.windowlist import predict_list
 
 if TYPE_CHECKING:
@@ -181,6 +182,7 @@ def predict_windows(
     model: Any,
     coords: Any,
     *,
+    out: PathLike | None = None,
     trust: str | bool | None = None,
     **settings: Any,
 ) -> NDArray[np.float32]:
@@ -192,6 +194,8 @@ def predict_windows(
         As for `run`.
     coords : (N, 2) array
         Top-left corners (y, x), level-0 pixels.
+    out : path, optional
+        Save positions, values and states there as well, for `open_heatmap`.
 
     Returns
     -------
@@ -199,7 +203,8 @@ def predict_windows(
         In the order of `coords`; NaN for windows that cannot be read.
     """
     loaded = load_model(model, trust=trust)
-    return predict_list(open_slide(slide), loaded, coords, RunSettings.of(settings))
+    path = None if out is None else Path(out)
+    return predict_list(open_slide(slide), loaded, coords, RunSettings.of(settings), path)
 
 
 def _settings_for(out: Path | None, settings: RunSettings) -> RunSettings:

@@ -22,27 +22,31 @@ import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 import numpy as np
 import zarr
 
 from napari_wsi_heatmap.errors import StoreExistsError
-from napari_wsi_heatmap.heatmap import Heatmap
-from napari_wsi_heatmap.states import DONE, state_of
+from napari_wsi_heatmap.grid import WindowSpec, list_windows
+from napari_wsi_heatmap.heatmap import Heatmap, tuples
 from napari_wsi_heatmap.ome import describe
 from napari_wsi_heatmap.runfolder import write_record, writing
+from napari_wsi_heatmap.states import DONE, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
+    from napari_wsi_heatmap.frame import MapFrame
     from napari_wsi_heatmap.grid import WindowList
 
     Coords = NDArray[np.float64]
     Values = NDArray[np.float32]
 
+LIST = "list"
+"""The kind of a store that holds a list, in its record."""
 CELLS_A_WINDOW = 4
 """Cells along a window that lies on no lattice."""
 MOST_CELLS = 1 << 26
@@ -89,15 +93,16 @@ class ListHeatmap(Heatmap):
         path: Path | None = None,
     ) -> None:
         self.listed = listed
-        frame = frame_of_list(windows, listed.shape[1])
-        super().__init__(None, state, frame, run, path)
+        self._cells = frame_of_list(windows, listed.shape[1])
+        # It offers what a finished map's readers ask of a MapFrame.
+        super().__init__(None, state, cast("MapFrame", self._cells), run, path)
 
     @property
     def values(self) -> Values:
         """(C, My, Mx) float32 for display, made on first use; NaN where no window lies."""
         if self._values is None:
             done = state_of(self.state) == DONE
-            self._values = rasterise(self.frame, self.positions[done], self.listed[done])
+            self._values = rasterise(self._cells, self.positions[done], self.listed[done])
         return self._values
 
     @property
@@ -118,26 +123,30 @@ def frame_of_list(windows: WindowList, channels: int) -> ListFrame:
     steps = [_lattice_step(coords[:, axis], window[axis]) for axis in (0, 1)]
     origin = coords.min(0) if len(coords) else np.zeros(2)
     span = (np.ptp(coords, axis=0) if len(coords) else np.zeros(2)).tolist()
-    if None not in steps and math.prod(s / c + 1 for s, c in zip(span, steps)) <= MOST_CELLS:  # type: ignore[operator]
-        my, mx = (round(s / c) + 1 for s, c in zip(span, steps, strict=True))  # type: ignore[operator]
+    if _fits(span, steps):
+        my, mx = (round(s / c) + 1 for s, c in zip(span, steps, strict=True))
         offset = origin + (np.asarray(window) - 1) / 2
-        scale = float(steps[0]), float(steps[1])  # type: ignore[arg-type]
-        return ListFrame(windows, (channels, my, mx), scale, _pair(offset), on_lattice=True)
+        return ListFrame(windows, (channels, my, mx), _pair(steps), _pair(offset), on_lattice=True)
     cell = _cell(span, window)
     my, mx = (math.ceil((s + w) / c) for s, w, c in zip(span, window, cell, strict=True))
     offset = origin + (np.asarray(cell) - 1) / 2
     return ListFrame(windows, (channels, my, mx), cell, _pair(offset), on_lattice=False)
 
 
-def _lattice_step(positions: Coords, window: float) -> float | None:
-    """Distance of a lattice that all positions lie on, None without one worth a cell."""
+def _fits(span: list[float], steps: list[float]) -> bool:
+    cells = math.prod(s / c + 1 for s, c in zip(span, steps, strict=True))
+    return not math.isnan(cells) and cells <= MOST_CELLS
+
+
+def _lattice_step(positions: Coords, window: float) -> float:
+    """Distance of a lattice that all positions lie on, NaN without one worth a cell."""
     different = np.unique(positions)
     if len(different) < 2:
         return window
     step = float(np.diff(different).min())
     cells = (different - different[0]) / step
     whole = np.abs(cells - np.rint(cells)).max() < 1e-3
-    return step if whole and step >= window / 64 else None
+    return step if whole and step >= window / 64 else math.nan
 
 
 def _cell(span: list[float], window: tuple[float, float]) -> tuple[float, float]:
@@ -179,8 +188,7 @@ def save_list(heatmap: ListHeatmap, out: Path) -> None:
     StoreFullError
         If it cannot be written.
     """
-    if out.exists():
-        raise StoreExistsError("there is something already", out, "choose another output")
+    refuse_existing(out)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -190,6 +198,20 @@ def save_list(heatmap: ListHeatmap, out: Path) -> None:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+
+
+def refuse_existing(out: Path) -> None:
+    """Refuse a path where anything is; a list is never continued."""
+    if out.exists() or out.is_symlink():
+        raise StoreExistsError("there is something already", out, "choose another output")
+
+
+def open_list(path: Path, record: dict[str, Any]) -> ListHeatmap:
+    """Open what `save_list` wrote."""
+    windows = zarr.open_group(store=str(path), mode="r")["windows"]
+    coords, listed, state = (np.asarray(windows[n][:]) for n in ("coords", "values", "state"))  # type: ignore[index]
+    spec = WindowSpec(**tuples(record["list"]["spec"]))
+    return ListHeatmap(list_windows(spec, coords), listed, state, record, path)
 
 
 def _write(heatmap: ListHeatmap, folder: Path) -> None:

@@ -18,9 +18,10 @@ from napari_wsi_heatmap.record import (
     now,
     outcome,
 )
+from napari_wsi_heatmap.runfolder import is_store, refuse_foreign
 from napari_wsi_heatmap.states import FAILED as WINDOW_FAILED
 from napari_wsi_heatmap.states import STATE_BITS, count_states, state_of
-from napari_wsi_heatmap.store import HeatmapStore, is_store, refuse_foreign
+from napari_wsi_heatmap.store import HeatmapStore
 from napari_wsi_heatmap.writer import StoreWriter
 
 if TYPE_CHECKING:

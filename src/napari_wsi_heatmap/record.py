@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.heatmap import frame_to_json
 from napari_wsi_heatmap.plan import digest
+from napari_wsi_heatmap.runfolder import FORMAT, FORMAT_VERSION
 from napari_wsi_heatmap.states import count_states
-from napari_wsi_heatmap.store import FORMAT, FORMAT_VERSION
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_wsi_heatmap.models.base import HeatmapModel
     from napari_wsi_heatmap.plan import Plan
+    from napari_wsi_heatmap.slides.base import Slide
 
 RUNNING = "running"
 PAUSED = "paused"
@@ -46,8 +48,8 @@ def new_record(plan: Plan, model_spec: str | None) -> dict[str, Any]:
         "settings": plan.settings.to_json(
             plan.grid.spec.level, plan.grid.spec.window, plan.model.mpp
         ),
-        "slide": _slide(plan),
-        "model": _model(plan, model_spec),
+        "slide": describe_slide(plan.slide),
+        "model": describe_model(plan.model, plan.names, model_spec),
         "frame": frame_to_json(plan.frame),
         "tissue": plan.tissue.record,
         "bit_identity": {
@@ -63,8 +65,8 @@ def new_record(plan: Plan, model_spec: str | None) -> dict[str, Any]:
     }
 
 
-def _slide(plan: Plan) -> dict[str, Any]:
-    slide = plan.slide
+def describe_slide(slide: Slide) -> dict[str, Any]:
+    """Which slide it was, and what it says of itself."""
     return {
         "path": slide.path,
         "name": slide.name,
@@ -76,13 +78,13 @@ def _slide(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _model(plan: Plan, spec: str | None) -> dict[str, Any]:
-    model = plan.model
+def describe_model(model: HeatmapModel, names: tuple[str, ...], spec: str | None) -> dict[str, Any]:
+    """Which model it was, and what its values mean."""
     return {
         "name": model.name,
         "spec": spec,
         "sha256": model.sha256,
-        "names": list(plan.names),
+        "names": list(names),
         "mpp": model.mpp,
         "output": model.output,
         "activation": model.activation,

@@ -122,7 +122,7 @@ class HeatmapStore:
         try:
             group = zarr.open_group(store=str(path), mode="r+")
             store = cls(path, group)
-            store._array("0"), store._array("state")
+            store._array("0")
         except (OSError, ValueError, KeyError) as error:
             raise StoreError(f"the heatmap cannot be opened: {error}", path) from error
         return store

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_wsi_heatmap.cut import BatchCutter
+from napari_wsi_heatmap.errors import ModelOutputError
 from napari_wsi_heatmap.grid import list_windows
+from napari_wsi_heatmap.listmap import LIST, ListHeatmap, list_to_json, refuse_existing, save_list
 from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.order import ListOrder
-from napari_wsi_heatmap.plan import fit_model, new_predictor, try_model
+from napari_wsi_heatmap.plan import fit_model, new_predictor, try_model, versions
+from napari_wsi_heatmap.record import describe_model, describe_slide, now
+from napari_wsi_heatmap.runfolder import FORMAT, FORMAT_VERSION
+from napari_wsi_heatmap.states import DONE, FAILED, NOT_FINITE, count_states
 from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -27,25 +33,60 @@ if TYPE_CHECKING:
 
 
 def predict_list(
-    slide: Slide, model: HeatmapModel, coords: Any, settings: RunSettings
+    slide: Slide, model: HeatmapModel, coords: Any, settings: RunSettings, out: Path | None = None
 ) -> NDArray[np.float32]:
     """Values (N, C[, h, w]) of windows at (N, 2) top-left (y, x), level-0 pixels.
 
-    The same reading, cutting and batching as a run. NaN for windows that cannot be read.
+    The same reading, cutting and batching as a run. NaN for windows that cannot be read. With
+    `out`, the list is saved as a store as well.
     """
+    if out is not None:
+        refuse_existing(out)
     spec, model = fit_model(slide, model, settings)
     windows = list_windows(spec, np.asarray(coords))
     predictor = new_predictor(model, windows, settings)
-    everything = np.arange(windows.size, dtype=np.int64)
-    dry = try_model(slide, predictor, windows, everything, settings)
-    cells = () if dry.map_shape is None else dry.map_shape
-    values = np.full((windows.size, dry.channels, *cells), np.nan, np.float32)
     try:
+        dry = try_model(slide, predictor, windows, np.arange(windows.size), settings)
+        cells = () if dry.map_shape is None else dry.map_shape
+        values = np.full((windows.size, dry.channels, *cells), np.nan, np.float32)
+        read = np.zeros(windows.size, bool)
         for index, batch in _batches(slide, windows, predictor, dry.batch_size, settings):
-            values[index] = batch
+            values[index], read[index] = batch, True
     finally:
         model.restore()
+    if out is not None:
+        _save(slide, model, windows, values, read, dry.names, out)
     return values
+
+
+def _save(
+    slide: Slide,
+    model: HeatmapModel,
+    windows: WindowList,
+    values: NDArray[np.float32],
+    read: NDArray[np.bool_],
+    names: tuple[str, ...],
+    out: Path,
+) -> None:
+    if values.ndim != 2:
+        raise ModelOutputError(
+            "a list of windows with dense outputs cannot be saved", out, "leave out= away"
+        )
+    state = np.where(read, DONE, FAILED).astype(np.uint8)
+    state[~np.isfinite(values).all(1) & read] |= np.uint8(NOT_FINITE)
+    record = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "kind": LIST,
+        "status": "done" if read.all() else "done-with-failures",
+        "slide": describe_slide(slide),
+        "model": describe_model(model, names, None),
+        "list": list_to_json(windows),
+        "counts": count_states(state),
+        "versions": versions(),
+        "ended": now(),
+    }
+    save_list(ListHeatmap(windows, values, state, record), out)
 
 
 def _batches(

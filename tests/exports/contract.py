@@ -25,11 +25,13 @@ class ExportContract:
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
-    def slide(self):
+    @classmethod
+    def slide(cls):
         return noise_slide(300, 400)
 
     @pytest.fixture(scope="class")
-    def heatmap(self, slide):
+    @classmethod
+    def heatmap(cls, slide):
         settings = {"window": 64, "stride": 40, "tissue": "none", "roi": (0, 0, 300, 250)}
         return wh.compute_heatmap(slide, mean_rgb, progress=False, **settings)
 
@@ -114,6 +116,6 @@ class ExportContract:
             export(heatmap, path.parent / "nowhere" / path.name)
 
     def test_an_unknown_option_names_those_there_are(self, heatmap, path):
-        with pytest.raises(ExportError, match="no option 'colour'.*there are"):
+        with pytest.raises(ExportError, match=r"no option 'colour'.*there are"):
             export(heatmap, path, colour="red")
         assert not path.exists()

@@ -23,5 +23,5 @@ def test_no_ending_belongs_to_two_formats():
 
 @pytest.mark.parametrize(("file", "name"), [("a.doc", None), ("a", None), ("a.csv", "excel")])
 def test_no_such_format_names_those_there_are(file, name):
-    with pytest.raises(ExportError, match="there are csv .*png"):
+    with pytest.raises(ExportError, match=r"there are csv .*png"):
         choose_format(Path(file), name)

@@ -110,8 +110,7 @@ def test_beyond_the_cells_there_is_nothing():
 def test_dense_cells_lie_where_the_frame_says():
     slide = noise_slide(256, 256)
     heatmap = wh.compute_heatmap(slide, quarter_means, window=64, **QUIET)
-    where = lay_canvas((0, 0, 256, 256), None, 512)
-    laid = lay_cells(heatmap, 1, where)
+    laid = lay_cells(heatmap, 1, Canvas((512, 512), (0.0, 0.0), (0.5, 0.5)))
     np.testing.assert_array_equal(laid, heatmap.values[1].repeat(32, 0).repeat(32, 1))
 
 
@@ -154,7 +153,7 @@ def test_only_the_scanned_part_is_drawn():
     slide = noise_slide(400, 600)
     slide.bounds = (100, 200, 150, 300)
     heatmap = wh.compute_heatmap(slide, mean_grey, window=50, **QUIET)
-    drawn = compose(heatmap, slide, side=600, opacity=0)
+    drawn = compose(heatmap, slide, side=700, opacity=0)
     assert drawn.canvas == Canvas((300, 600), (100.0, 200.0), (0.5, 0.5))
     top, left = drawn.corner
     picture = np.array(drawn.image)[top : top + 300, left : left + 600]
@@ -173,7 +172,8 @@ def test_a_slide_without_small_levels_is_read_in_parts():
 
     def read(level, y, x, height, width):
         reads.append(height * width)
-        return np.full((height, width, 3), 100 if x < 4000 else 200, np.uint8)
+        row = np.where(np.arange(x, x + width) < 4000, 100, 200).astype(np.uint8)
+        return np.broadcast_to(row[None, :, None], (height, width, 3))
 
     slide = ArraySlide.from_callable(read, [(6000, 8000)], mpp=0.5)
     picture = overview(slide, lay_canvas((0, 0, 6000, 8000), slide.mpp, 500))
@@ -195,9 +195,8 @@ def test_damage_is_drawn_grey_and_the_rest_as_it_is():
 
 def test_channel_by_name_limits_and_colours():
     slide = noise_slide(200, 200)
-    heatmap = wh.compute_heatmap(slide, mean_rgb, window=50, names=None, **QUIET) if False else (
-        wh.compute_heatmap(slide, wh.load_model(mean_rgb, window=50, names=["r", "g", "b"]), **QUIET)
-    )
+    model = wh.load_model(mean_rgb, window=50, names=["r", "g", "b"])
+    heatmap = wh.compute_heatmap(slide, model, **QUIET)
     for channel in (2, "b"):
         drawn = compose(heatmap, channel=channel, cmap="viridis", limits=(0.4, 0.6), side=200)
         top, left = drawn.corner

@@ -42,7 +42,7 @@ BACKENDS = (
 
 
 def open_slide(
-    path: str | bytes | Path | Slide,
+    path: str | bytes | os.PathLike[str] | Slide,
     backend: str | None = None,
     *,
     mpp: float | Sequence[float] | None = None,
@@ -126,7 +126,7 @@ def _row(name: str | None) -> Backend:
     raise SlideOpenError(f"no backend {name!r}", do=f"known: {known}")
 
 
-def _absolute(path: str | bytes | Path) -> str:
+def _absolute(path: str | bytes | os.PathLike[str]) -> str:
     try:
         name = os.fsdecode(path)
     except TypeError as error:
