@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from made import noise, noise_slide
+from made import FaultySlide, noise, noise_slide
 from napari_wsi_heatmap import tissue
 from napari_wsi_heatmap.errors import GridError
 from napari_wsi_heatmap.grid import WindowSpec, lay_grid
@@ -166,3 +166,28 @@ def test_shares_that_make_no_sense(share):
 def test_an_unknown_rule_names_those_there_are():
     with pytest.raises(GridError, match="choose one of otsu, none"):
         find_tissue(noise_slide(), "magic")
+
+
+def test_damage_is_neither_glass_nor_the_end_of_the_run():
+    slide = FaultySlide(ArraySlide([glass_and_tissue()], mpp=0.5), bad=[(100, 100)])
+    found = find_tissue(slide)
+    assert found.record["rule"] == "otsu"
+    states = state_of(select_windows(slide, grid_of(slide, 100), found).state)
+    assert (states[:2, :2] == PENDING).any()
+    assert states[0, 5] == BACKGROUND
+    whole = state_of(select_windows(slide, grid_of(slide, 100), find_tissue(slide._slide)).state)
+    assert (states != whole).sum() <= 4
+
+
+def test_only_the_scanned_part_is_read():
+    reads = []
+
+    def read(level, y, x, height, width):
+        reads.append((y, x, y + height, x + width))
+        return np.full((height, width, 3), (220, 90, 160) if y < 5000 else 250, np.uint8)
+
+    slide = ArraySlide.from_callable(read, [(9000, 9000)], mpp=0.5)
+    slide.bounds = (4096, 4096, 2000, 1000)
+    find_tissue(slide)
+    assert min(y for y, *_ in reads) >= 4096 - 16
+    assert max(x for *_, x in reads) <= 5096 + 16

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_wsi_heatmap.errors import SlideReadError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     Box = tuple[int, int, int, int]
     Read = Callable[[int, int, int, int, int], tuple[Rgb, Mask]]
 
+SMALLEST_READ = 128
+"""px: below it damage is not narrowed down further."""
 BLOCK_BYTES = 64 << 20
 """What is read at once, whatever the slide's size: 4 bytes a pixel."""
 
@@ -73,6 +77,45 @@ def read_shrunk(
         rgb[at][: small.shape[0], : small.shape[1]] = small
         scanned[at][: part.shape[0], : part.shape[1]] = part
     return rgb, scanned
+
+
+class LenientRead:
+    """Reads like ``slide.read_scanned``; what is damaged comes out in one colour, not scanned.
+
+    Parameters
+    ----------
+    slide : Slide
+    colour : (int, int, int)
+
+    Attributes
+    ----------
+    unread : list of (level, y, x, height, width)
+        Boxes that could not be read, none much larger than the damage.
+    """
+
+    def __init__(self, slide: Slide, colour: tuple[int, int, int]) -> None:
+        self._slide, self._colour = slide, colour
+        self.unread: list[tuple[int, int, int, int, int]] = []
+
+    def __call__(self, level: int, y: int, x: int, height: int, width: int) -> tuple[Rgb, Mask]:
+        """Read a box of a level; see ``Slide.read_scanned``."""
+        try:
+            return self._slide.read_scanned(level, y, x, height, width)
+        except SlideReadError:
+            return self._in_parts(level, y, x, height, width)
+
+    def _in_parts(self, level: int, y: int, x: int, height: int, width: int) -> tuple[Rgb, Mask]:
+        rgb = np.empty((height, width, 3), np.uint8)
+        rgb[:] = self._colour
+        scanned = np.zeros((height, width), bool)
+        half = -(-max(height, width) // 2)
+        if half < SMALLEST_READ:
+            self.unread.append((level, y, x, height, width))
+            return rgb, scanned
+        for top, left, h, w in blocks(height, width, half):
+            at = np.s_[top : top + h, left : left + w]
+            rgb[at], scanned[at] = self(level, y + top, x + left, h, w)
+        return rgb, scanned
 
 
 def blocks(height: int, width: int, side: int) -> Iterator[Box]:

@@ -7,13 +7,14 @@ then every window is computed and a notice says why.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_wsi_heatmap.errors import GridError
-from napari_wsi_heatmap.shrink import read_shrunk
+from napari_wsi_heatmap.shrink import LenientRead, read_shrunk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,34 +74,31 @@ def find_tissue(slide: Slide, rule: str = "otsu") -> TissueMask:
     ------
     GridError
         If the rule is unknown.
-    SlideReadError
-        If the level that the mask needs cannot be read.
     """
     if rule == "none":
         return TissueMask(None, record={"rule": "none"})
     if rule != "otsu":
         raise GridError(f"no tissue rule {rule!r}", do=f"choose one of {', '.join(RULES)}")
-    saturation, scanned, downsample = coarse_saturation(slide)
-    return _otsu_mask(saturation, scanned, downsample)
+    return _otsu_mask(coarse_view(slide))
 
 
-def _otsu_mask(
-    saturation: NDArray[np.uint8], scanned: Mask, downsample: tuple[float, float]
-) -> TissueMask:
-    histogram = np.bincount(saturation[scanned], minlength=256)
+def _otsu_mask(view: CoarseView) -> TissueMask:
+    histogram = np.bincount(view.saturation[view.scanned], minlength=256)
     threshold = otsu_threshold(histogram)
     record: dict[str, Any] = {"rule": "otsu", "threshold": threshold}
     why = _meaningless(histogram, threshold)
     if why is not None:
         record |= {"rule": "none", "asked": "otsu", "notice": f"{why}: all windows are computed"}
         return TissueMask(None, record=record)
-    return TissueMask((saturation > threshold) & scanned, downsample, record)
+    # What is damaged counts as tissue: the run itself finds out which windows cannot be read.
+    mask = (view.saturation > threshold) & view.scanned | view.unread
+    return TissueMask(mask, view.downsample, record)
 
 
 def _meaningless(histogram: NDArray[np.int64], threshold: int) -> str | None:
     total = histogram.sum()
     if total == 0:
-        return "nothing of the slide was scanned"
+        return "nothing of the slide could be seen from afar"
     grey = np.arange(256)
     below, above = histogram[: threshold + 1], histogram[threshold + 1 :]
     share = above.sum() / total
@@ -133,25 +131,61 @@ def otsu_threshold(histogram: NDArray[np.int64]) -> int:
     return int(np.argmax(np.nan_to_num(between, nan=0.0, posinf=0.0)))
 
 
-def coarse_saturation(slide: Slide) -> tuple[NDArray[np.uint8], Mask, tuple[float, float]]:
-    """Saturation of a slide at no more than 8 µm per pixel.
+@dataclass(frozen=True)
+class CoarseView:
+    """A slide at no more than 8 µm per pixel."""
 
-    Returns
-    -------
-    saturation : (h, w) uint8
-        255 · (max − min) / max of R, G, B of block means.
-    scanned : (h, w) bool
-    downsample : (float, float)
-        (y, x) level-0 pixels per pixel of it.
+    saturation: NDArray[np.uint8]
+    """(h, w): 255 · (max − min) / max of R, G, B of block means."""
+    scanned: Mask
+    """(h, w)"""
+    unread: Mask
+    """(h, w): damaged; nobody knows what is there."""
+    downsample: tuple[float, float]
+    """(y, x) level-0 pixels per pixel of it."""
+
+
+def coarse_view(slide: Slide) -> CoarseView:
+    """Look at the scanned part of a slide from afar.
 
     Notes
     -----
     Memory bound: one block of the level read, `STRIP_BYTES`, and the result.
     """
     level, factor = _level_and_factor(slide)
-    rgb, scanned = read_shrunk(slide, level, factor, block_bytes=STRIP_BYTES)
-    down = slide.levels[level].downsample
-    return _saturation(rgb), scanned, (down[0] * factor, down[1] * factor)
+    down = slide.levels[level].downsample[0] * factor, slide.levels[level].downsample[1] * factor
+    shape = tuple(-(-n // factor) for n in slide.levels[level].shape)
+    y, x, height, width = _scanned_box(slide, down, (shape[0], shape[1]))
+    at = np.s_[y : y + height, x : x + width]
+    limit = slide.levels[level].shape
+    size = min(height * factor, limit[0] - y * factor), min(width * factor, limit[1] - x * factor)
+    box = (y * factor, x * factor, *size)
+    read = LenientRead(slide, slide.background)
+    rgb, part = read_shrunk(slide, level, factor, box, block_bytes=STRIP_BYTES, read=read)
+    saturation, scanned = np.zeros(shape, np.uint8), np.zeros(shape, bool)
+    saturation[at], scanned[at] = _saturation(rgb), part
+    return CoarseView(saturation, scanned, _unread(read, shape, factor), down)
+
+
+def _scanned_box(
+    slide: Slide, down: tuple[float, float], shape: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """The slide's bounds as (y, x, height, width) in pixels of the view, whole ones outwards."""
+    sides = []
+    for axis in (0, 1):
+        low, high = slide.bounds[axis], slide.bounds[axis] + slide.bounds[axis + 2]
+        first = min(max(0, int(low / down[axis])), shape[axis] - 1)
+        last = min(max(first + 1, math.ceil(high / down[axis])), shape[axis])
+        sides.append((first, last - first))
+    return sides[0][0], sides[1][0], sides[0][1], sides[1][1]
+
+
+def _unread(read: LenientRead, shape: tuple[int, ...], factor: int) -> Mask:
+    unread = np.zeros(shape, bool)
+    for _, y, x, height, width in read.unread:
+        rows = slice(y // factor, -(-(y + height) // factor))
+        unread[rows, x // factor : -(-(x + width) // factor)] = True
+    return unread
 
 
 def _level_and_factor(slide: Slide) -> tuple[int, int]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 from typing import TYPE_CHECKING
 
 from napari.utils import progress
 
 if TYPE_CHECKING:
     from napari_wsi_heatmap.engine import Progress
+
+EVERY_S = 0.5
+"""Seconds between updates: each lets napari serve all events, in the middle of ours."""
 
 
 class ActivityBar:
@@ -21,16 +25,18 @@ class ActivityBar:
     """
 
     def __init__(self, title: str) -> None:
-        self._title = title
-        self._bar: progress | None = None
+        # napari's bars are tqdm's, which would also write to a terminal.
+        self._bar: progress | None = progress(total=0, desc=title, file=_Nowhere())
+        self._updated = 0.0
 
     def show(self, state: Progress | None) -> None:
-        """Bring the bar to a state of the run."""
-        if state is None:
+        """Bring the bar to a state of the run, now and then."""
+        now = time.monotonic()
+        if self._bar is None or state is None or now - self._updated < EVERY_S:
             return
-        if self._bar is None:
-            # napari's bars are tqdm's, which would also write to a terminal.
-            self._bar = progress(total=state.planned, desc=self._title, file=_Nowhere())
+        self._updated = now
+        if self._bar.total != state.planned:
+            self._bar.total = state.planned
         self._bar.update(state.done + state.failed - self._bar.n)
 
     def close(self) -> None:

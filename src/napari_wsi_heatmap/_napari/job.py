@@ -17,6 +17,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_wsi_heatmap._napari.activity import ActivityBar
+from napari_wsi_heatmap._napari.gl_context import guard_removals
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.live_layer import LiveLayer
 from napari_wsi_heatmap._napari.notify import tell_error, tell_warning
@@ -104,13 +105,16 @@ class HeatmapJob:
         viewer = self._viewer()
         assert viewer is not None
         JOBS.add(self)
+        guard_removals(viewer)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.camera.events.connect(self._on_camera)
         self._timer = QTimer()
         self._timer.timeout.connect(self._tick)
         self._timer.start(TICK_MS)
-        self._worker = start_worker(self._task, self._on_error, self._on_finished)
         JOBS.started.emit(self)
+        self._worker = start_worker(
+            self._task, began=self._on_begun, errored=self._on_error, finished=self._on_finished
+        )
 
     @property
     def viewer(self) -> ViewerModel | None:
@@ -255,6 +259,7 @@ class HeatmapJob:
         """Draw what is new; first of all, add the layer."""
         run, sample, viewer = self._task.run, self._task.sample, self._viewer()
         if self._live is not None:
+            self._task.shown.set()
             self._live.refresh()
         elif run is not None and sample is not None and viewer is not None and self._may_show:
             self.heatmap = run.heatmap
@@ -262,6 +267,8 @@ class HeatmapJob:
             self._live = LiveLayer(run, sample, self.slide_layer, metadata)
             self.layer = self._live.layer
             viewer.add_layer(self.layer)
+            if not len(self.changed):
+                self._live.show_colorbar()
 
     @property
     def _may_show(self) -> bool:
@@ -289,6 +296,10 @@ class HeatmapJob:
             self.cancel("the slide's layer was removed")
         elif event.value is self.layer:
             self.cancel("its layer was removed")
+
+    @guarded
+    def _on_begun(self) -> None:
+        self._show()
 
     @guarded
     def _on_error(self, error: Exception) -> None:
@@ -326,6 +337,7 @@ class HeatmapJob:
             viewer.camera.events.disconnect(self._on_camera)
         if self._live is not None:
             self._live.finish()
+            self._live.show_colorbar()
         self._task.clear()
         self._bar.close()
         self._timer, self._worker = None, None

@@ -79,10 +79,13 @@ class LiveLayer:
             **placed_over(self._slide_layer, self._frame),
         )
         self._shown_limits = tuple(layer.contrast_limits)
-        layer.colorbar.visible = True
         # Its text lies over the slide, white or dark: it needs a ground of its own.
         layer.colorbar.box = True
         return layer
+
+    def show_colorbar(self) -> None:
+        """Show napari's colour bar on the canvas; making it holds the GUI for a moment."""
+        self.layer.colorbar.visible = True
 
     def refresh(self) -> None:
         """Draw what is new, if anything is; cheap enough for ten times a second."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,13 @@ COUNT_SHARE = 0.05
 """Share of the worker's time that counting windows may take, on grids of millions of them."""
 COUNT_S = 0.1
 
+SHOWN_S = 1.0
+"""Seconds that the worker waits at most for its layer to be made.
+
+Making it takes the GUI thread a tenth of a second if it has Python for itself, and several times
+that if it must share it with a worker.
+"""
+
 
 class UnexpectedError(HeatmapError):
     """Something went wrong that no error of ours describes; the log has all of it."""
@@ -61,6 +69,8 @@ class RunTask:
         None until it is planned.
     begun : bool
         Whether there is something to show.
+    shown : threading.Event
+        To be set when it is shown.
     progress : Progress or None
     sample : ValueSample or None
     """
@@ -79,7 +89,7 @@ class RunTask:
         self._viewport: Box | None = None
         self._count_at, self.moved_at = 0.0, time.monotonic()
         self.run: Run | None = None
-        self.begun = False
+        self.begun, self.shown = False, threading.Event()
         self.progress: Progress | None = None
         self.sample: ValueSample | None = None
 
@@ -93,15 +103,21 @@ class RunTask:
         """
         self._viewport = viewport
 
-    def work(self) -> None:
-        """Plan the run and iterate it to its end; called in the worker's thread."""
+    def work(self, began: Callable[[], None]) -> None:
+        """Plan the run and iterate it to its end; called in the worker's thread.
+
+        Parameters
+        ----------
+        began : callable
+            Called once, when there is something to show.
+        """
         source = self._source
         if source is None or self.control.cancelled.is_set():
             return
         slide = source.open()
         try:
             with polite_torch():
-                self._iterate(self._prepare(slide))
+                self._iterate(self._prepare(slide), began)
         finally:
             if slide is not source.slide:
                 slide.close()
@@ -116,20 +132,27 @@ class RunTask:
             self.sample.add(_some_of(run.growing.values))
         return run
 
-    def _iterate(self, run: Run) -> None:
+    def _iterate(self, run: Run, began: Callable[[], None]) -> None:
         try:
             with contextlib.closing(run.pieces()) as pieces:
                 for piece in pieces:
                     self._note(run, piece)
+                    if not self.begun:
+                        self._begin(began)
         finally:
             self.progress = run.progress
         # A run that continues one that was whole brings no piece.
         self.begun = self.begun or self.progress.done + self.progress.failed > 0
 
+    def _begin(self, began: Callable[[], None]) -> None:
+        self.begun = True
+        began()
+        self.shown.wait(SHOWN_S)
+
     def _note(self, run: Run, piece: Piece) -> None:
         assert self.sample is not None
         self.sample.add(piece.values)
-        self.begun, self.moved_at = True, time.monotonic()
+        self.moved_at = time.monotonic()
         if self.moved_at >= self._count_at:
             self.progress = run.progress
             took = time.monotonic() - self.moved_at
@@ -145,9 +168,10 @@ class RunTask:
 
 
 class RunSignals(WorkerBaseSignals):
-    """Signals of a worker, and the one by which napari knows that it was stopped."""
+    """Those of any worker; that there is something to show; that it was stopped."""
 
     aborted = Signal()
+    began = Signal()
 
 
 class RunWorker(WorkerBase):
@@ -165,7 +189,7 @@ class RunWorker(WorkerBase):
     def work(self) -> None:
         """Run the task."""
         try:
-            self._task.work()
+            self._task.work(self.began.emit)
         except HeatmapError:
             logger.info("%s failed", self._task.title, exc_info=True)
             raise
@@ -179,15 +203,19 @@ class RunWorker(WorkerBase):
             self.aborted.emit()
 
 
-def start_worker(
-    task: RunTask, errored: Callable[[Exception], None], finished: Callable[[], None]
-) -> RunWorker:
-    """Run a task in a thread that napari knows of."""
+def start_worker(task: RunTask, **slots: Callable[..., None]) -> RunWorker:
+    """Run a task in a thread that napari knows of.
+
+    Parameters
+    ----------
+    **slots
+        For the signals began, errored and finished.
+    """
     worker: RunWorker = create_worker(
         task,
         _worker_class=RunWorker,
         _start_thread=False,
-        _connect={"errored": errored, "finished": finished, "warned": _log_warning},
+        _connect={"warned": _log_warning, **slots},
     )
     worker.start()
     return worker
