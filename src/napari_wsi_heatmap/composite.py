@@ -18,6 +18,8 @@ from napari_wsi_heatmap.scalebar import draw_scale_bar, nice_length
 from napari_wsi_heatmap.states import count_states
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
@@ -184,7 +186,8 @@ def _page(look: _Look, picture: Rgb, canvas: Canvas, drawn: Mask) -> Composite:
     bar = _Bar.of(look, height)
     top, left = round(4.6 * em), round(1.6 * em)
     page_height = top + max(height, bar.height) + left
-    page = Image.new("RGB", (left + width + round(bar.room), round(page_height)), PAPER)
+    page_width = max(left + width + round(bar.room), round(22 * em))
+    page = Image.new("RGB", (page_width, round(page_height)), PAPER)
     page.paste(Image.fromarray(picture), (left, top))
     pen = ImageDraw.Draw(page)
     box = left - 1, top - 1, left + width, top + height
@@ -238,7 +241,7 @@ class _Bar:
     def room(self) -> float:
         """Width of the column on the page, px."""
         em, unit = self.look.em, self.look.heatmap.run["model"]["unit"]
-        labels = max(self.text.width(_label(tick)) for tick in self.ticks)
+        labels = max(self.text.width(label) for label in tick_labels(self.ticks))
         return max(1.2 * em + 2.0 * em + labels, 1.2 * em + self.text.width(unit)) + 1.6 * em
 
     def draw(self, page: Image, pen: ImageDraw, corner: tuple[int, int]) -> None:
@@ -251,14 +254,19 @@ class _Bar:
         shade = np.linspace(255, 0, self.height).round().astype(np.uint8)
         column = np.repeat(self.look.lut[shade][:, None], width, axis=1)
         page.paste(Image.fromarray(column), (x, y))
-        for tick in self.ticks:
+        for tick, label in zip(self.ticks, tick_labels(self.ticks), strict=True):
             at = y + (self.height - 1) * (high - tick) / (high - low)
             pen.line((x + width, at, x + width + 0.35 * em, at), GREY, max(1, round(em / 12)))
-            self.text.draw(pen, (x + width + 0.65 * em, at), _label(tick), INK, "lm")
+            self.text.draw(pen, (x + width + 0.65 * em, at), label, INK, "lm")
 
 
-def _label(tick: float) -> str:
-    return f"{tick:,.6g}".replace("-", "−") if abs(tick) < 1e6 else f"{tick:.3g}"
+def tick_labels(ticks: Sequence[float]) -> list[str]:
+    """Write numbers with as many decimals as the one that needs most."""
+    texts = [f"{tick:,.6g}" for tick in ticks]
+    if not any("e" in text for text in texts):
+        decimals = max(len(text.partition(".")[2]) for text in texts)
+        texts = [f"{tick:,.{decimals}f}" for tick in ticks]
+    return [text.replace("-", "−") for text in texts]
 
 
 def nice_ticks(low: float, high: float, about: int = 6) -> list[float]:

@@ -14,7 +14,7 @@ from exports.contract import ExportContract
 from made import FaultySlide, mean_grey, mean_rgb, noise_slide, quarter_means
 from napari_wsi_heatmap import canvas, lettering
 from napari_wsi_heatmap.canvas import Canvas, lay_canvas, lay_cells, overview
-from napari_wsi_heatmap.composite import compose, nice_ticks
+from napari_wsi_heatmap.composite import compose, nice_ticks, tick_labels
 from napari_wsi_heatmap.errors import ExportError
 from napari_wsi_heatmap.exports.png import KEY
 from napari_wsi_heatmap.scalebar import nice_length
@@ -291,3 +291,16 @@ def test_ticks_are_few_round_and_inside(low, high):
     assert 3 <= len(ticks) <= 13
     assert min(ticks) >= low - 1e-9 * abs(low)
     assert max(ticks) <= high + 1e-9 * abs(high)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "want"),
+    [
+        ((0, 0.5, 1), ["0.0", "0.5", "1.0"]),
+        ((0, 2000, 4000), ["0", "2,000", "4,000"]),
+        ((-0.25, 0), ["−0.25", "0.00"]),
+        ((1e-9, 2e-9), ["1e−09", "2e−09"]),
+    ],
+)
+def test_numbers_of_the_colour_bar(ticks, want):
+    assert tick_labels(ticks) == want

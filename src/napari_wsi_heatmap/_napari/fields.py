@@ -1,12 +1,15 @@
-"""Fields of the dock whose text may be long and whose value may be left to the model."""
+"""Fields of the dock: long texts wrap or are cut, and an empty number is left to the model."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from magicgui.widgets import ComboBox, FloatSpinBox, Label, SpinBox
+from magicgui.widgets import ComboBox, Label, LineEdit
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QSizePolicy
+
+from napari_wsi_heatmap.errors import GridError
 
 
 def choice(label: str, choices: Any, tooltip: str = "", **options: Any) -> ComboBox:
@@ -20,24 +23,43 @@ def choice(label: str, choices: Any, tooltip: str = "", **options: Any) -> Combo
     return box
 
 
-def pixels(label: str, empty: str, tooltip: str = "") -> SpinBox:
-    """A whole number of pixels; at 0 it shows `empty`, and means None."""
-    box = SpinBox(label=label, min=0, max=65536, value=0, tooltip=tooltip)
-    box.native.setSpecialValueText(empty)
-    return box
+def number(label: str, empty: str, tooltip: str = "") -> LineEdit:
+    """A number, or two; empty it shows `empty` in grey, and means None."""
+    field = LineEdit(label=label, tooltip=tooltip)
+    field.native.setPlaceholderText(empty)
+    return field
 
 
-def microns(label: str, empty: str, tooltip: str = "") -> FloatSpinBox:
-    """µm per pixel; at 0 it shows `empty`, and means None."""
-    box = FloatSpinBox(label=label, min=0.0, max=100.0, step=0.05, value=0.0, tooltip=tooltip)
-    box.native.setDecimals(4)
-    box.native.setSpecialValueText(empty)
-    return box
+def pixels_of(field: LineEdit) -> int | tuple[int, int] | None:
+    """What was typed: "224", or "224 x 112" for (height, width).
+
+    Raises
+    ------
+    GridError
+        If it is neither.
+    """
+    words = re.split(r"\s*[x×,;]\s*|\s+", field.value.strip())
+    if words == [""]:
+        return None
+    if len(words) > 2 or not all(word.isdecimal() for word in words):
+        raise GridError(f"{field.label} is {field.value!r}", do="give whole pixels, such as 224")
+    sides = [int(word) for word in words]
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
-def given(field: SpinBox | FloatSpinBox) -> Any:
-    """A field's number, None where it was left to the model."""
-    return field.value or None
+def microns_of(field: LineEdit) -> float | None:
+    """What was typed: "0.5"; a comma will do.
+
+    Raises
+    ------
+    GridError
+        If it is no number.
+    """
+    text = field.value.strip().replace(",", ".")
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise GridError(f"{field.label} is {field.value!r}", do="give a number as 0.5") from None
 
 
 def text_line(name: str) -> Label:
@@ -46,7 +68,9 @@ def text_line(name: str) -> Label:
     line.native.setWordWrap(True)
     line.native.setTextFormat(Qt.TextFormat.PlainText)
     line.native.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    line.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.MinimumExpanding)
+    policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    policy.setHeightForWidth(True)
+    line.native.setSizePolicy(policy)
     return line
 
 
@@ -54,6 +78,5 @@ def show_text(line: Label, text: str) -> None:
     """Set a line's text; an empty one takes no room."""
     if line.value != text:
         line.value = text
-        line.tooltip = text
     if line.visible != bool(text):
         line.visible = bool(text)

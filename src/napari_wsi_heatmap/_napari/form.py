@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import Container, FileEdit
 from napari.layers import Image, Shapes
 
-from napari_wsi_heatmap._napari.fields import choice, given, microns, pixels, show_text, text_line
+from napari_wsi_heatmap._napari.fields import (
+    choice,
+    microns_of,
+    number,
+    pixels_of,
+    show_text,
+    text_line,
+)
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.model_list import MODELS
 from napari_wsi_heatmap._napari.region import drawn_region, on_slide, view_box
@@ -24,10 +31,8 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap._napari.slide_source import SlideSource
 
 DEFAULTS = {field.name: field.default for field in dataclass_fields(RunSettings)}
-TISSUE = [("otsu: leave out the background", "otsu"), ("none: every window", "none")]
+TISSUE = [("otsu (tissue only)", "otsu"), ("none (all windows)", "none")]
 BY_MPP, BY_LEVEL = "µm per pixel", "a level of the slide"
-ROUNDING = 1e-4
-"""µm per pixel: what the field's decimals cannot show."""
 WHOLE, VIEW = "whole slide", "current view"
 
 
@@ -45,10 +50,10 @@ class SettingsForm(Container):
         self._slide = choice("slide", self._slides)
         self._model = choice("model", lambda _: MODELS.names)
         self._about = text_line("about")
-        self._window = pixels("window (px)", "the model's own", "Side of what the model sees.")
-        self._stride = pixels("stride (px)", "= window", "From one window to the next.")
+        self._window = number("window (px)", "the model's own", "Side of what the model sees; or 224 x 112.")
+        self._stride = number("stride (px)", "as the window", "From one window to the next.")
         self._scale = choice("resolution", [BY_MPP, BY_LEVEL])
-        self._mpp = microns("µm per pixel", "the model's own", "At which the model sees the slide.")
+        self._mpp = number("µm per pixel", "the model's own", "At which the model sees the slide.")
         self._level = choice("level", self._levels)
         self._tissue = choice("tissue", TISSUE, value=DEFAULTS["tissue"])
         self._region = choice("region", self._regions)
@@ -111,9 +116,9 @@ class SettingsForm(Container):
             raise HeatmapError(self._why_no_slide())
         by_level = self._scale.value == BY_LEVEL
         return {
-            "window": given(self._window),
-            "stride": given(self._stride),
-            "mpp": None if by_level else self._mpp_given(),
+            "window": pixels_of(self._window),
+            "stride": pixels_of(self._stride),
+            "mpp": None if by_level else microns_of(self._mpp),
             "level": self._level.value if by_level else None,
             "tissue": self._tissue.value,
             "roi": self._roi(),
@@ -183,8 +188,8 @@ class SettingsForm(Container):
         self._filled = choice_now
         facts = MODELS.learn(self.model_name) if known else None
         if facts is not None:
-            self._window.value = facts.window[0] if facts.window[0] == facts.window[1] else 0
-            self._mpp.value = facts.mpp or 0.0
+            self._window.value = _sides(facts.window)
+            self._mpp.value = "" if facts.mpp is None else str(facts.mpp)
         wants_mpp = facts is None or facts.mpp is not None
         self._scale.value = BY_MPP if wants_mpp and self._calibrated else BY_LEVEL
         self._on_scale()
@@ -194,17 +199,14 @@ class SettingsForm(Container):
         layer = self.slide_layer
         return layer is None or source_of(layer).mpp is not None
 
-    def _mpp_given(self) -> float | None:
-        """What the user typed; None for the model's own, which the field shows rounded."""
-        facts, typed = MODELS.facts(self.model_name), given(self._mpp)
-        if typed is None or facts is None or facts.mpp is None:
-            return typed
-        return None if abs(typed - facts.mpp) < ROUNDING else typed
-
     @guarded
     def _on_scale(self, _: Any = None) -> None:
         by_level = self._scale.value == BY_LEVEL
         self._level.visible, self._mpp.visible = by_level, not by_level
+
+
+def _sides(window: tuple[int, int]) -> str:
+    return str(window[0]) if window[0] == window[1] else f"{window[0]} x {window[1]}"
 
 
 def _level_lines(source: SlideSource) -> list[tuple[str, int]]:

@@ -8,29 +8,32 @@ texts of a layer that is removed, the next picture can then end the process insi
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
-from qtpy.QtWidgets import QApplication
 
 from napari_wsi_heatmap._napari.guarded import guarded
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-_guarded_lists: weakref.WeakSet[Any] = weakref.WeakSet()
+_seen: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def guard_removals(viewer: ViewerModel) -> None:
     """Make the canvas's context current whenever a layer is about to be removed."""
-    if viewer.layers not in _guarded_lists:
-        _guarded_lists.add(viewer.layers)
-        viewer.layers.events.removing.connect(_make_current)
+    if viewer.layers in _seen:
+        return
+    _seen.add(viewer.layers)
+    known = weakref.ref(viewer)
+    viewer.layers.events.removing.connect(guarded(lambda event: _make_current(known())))
 
 
-@guarded
-def _make_current(event: Any) -> None:
-    for window in QApplication.topLevelWidgets():
-        for canvas in window.findChildren(QOpenGLWidget):
+def _make_current(viewer: ViewerModel | None) -> None:
+    # napari has no public way to its Qt window.
+    window = getattr(getattr(viewer, "window", None), "_qt_window", None)
+    with suppress(RuntimeError):  # the window may be on its way out
+        for canvas in [] if window is None else window.findChildren(QOpenGLWidget):
             if canvas.isVisible() and canvas.context() is not None:
                 canvas.makeCurrent()

@@ -65,6 +65,8 @@ class HeatmapJob:
         Grows with the run; whole when `state` is done.
     error : HeatmapError or None
         What ended the run, if it failed.
+    unit : str
+        Of the values, empty if they have none.
     notices : tuple of str
         What the user should know about the plan, a line each.
     changed : psygnal.Signal
@@ -89,6 +91,7 @@ class HeatmapJob:
         self._out = settings.get("out")
         self.state, self.error, self.notices = PREPARING, None, ()
         self.layer: Image | None = None
+        self.unit = ""
         self.heatmap: Heatmap | None = None
         self._live: LiveLayer | None = None
         self._control = RunControl(pauses_on_trouble=True)
@@ -262,7 +265,7 @@ class HeatmapJob:
             self._task.shown.set()
             self._live.refresh()
         elif run is not None and sample is not None and viewer is not None and self._may_show:
-            self.heatmap = run.heatmap
+            self.heatmap, self.unit = run.heatmap, run.plan.model.unit
             metadata = {"heatmap": self.heatmap, "job": self, "names": run.plan.names}
             self._live = LiveLayer(run, sample, self.slide_layer, metadata)
             self.layer = self._live.layer

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import Container, ProgressBar, PushButton
 from psygnal import Signal
 
+from napari_wsi_heatmap._napari.color_strip import ColorStrip
 from napari_wsi_heatmap._napari.fields import choice, show_text, text_line
 from napari_wsi_heatmap._napari.guarded import guarded
 
@@ -41,11 +42,15 @@ class RunPanel(Container):
         buttons.margins = (0, 0, 0, 0)
         self._channel_row = Container(widgets=[self._channel], labels=True)
         self._channel_row.margins = (0, 0, 0, 0)
+        self._colors = ColorStrip()
         super().__init__(
-            widgets=[buttons, self._bar, self._line, self._notice, self._channel_row], labels=False
-        )
+            widgets=[
+                buttons, self._bar, self._line, self._colors, self._channel_row, self._notice,
+            ],
+            labels=False,
+        )  # fmt: skip
         self.margins = (0, 0, 0, 0)
-        self._channel_row.visible = False
+        self._channel_row.visible = self._colors.visible = False
         self._run.changed.connect(lambda: self.run_pressed.emit())
         self._pause.changed.connect(self._on_pause)
         self._cancel.changed.connect(self._on_cancel)
@@ -86,7 +91,15 @@ class RunPanel(Container):
         show_text(self._line, job.line)
         show_text(self._notice, self._notices)
         self._show_bar(job)
+        self._show_colors(job)
         self._show_channels(job)
+
+    def _show_colors(self, job: HeatmapJob) -> None:
+        shown = job.layer is not None
+        if self._colors.visible != shown:
+            self._colors.visible = shown
+        if job.layer is not None:
+            self._colors.show_layer(job.layer, job.unit)
 
     def _show_bar(self, job: HeatmapJob) -> None:
         state = job.progress

@@ -1,0 +1,539 @@
+"""The command line: what it does, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import entry_points
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import napari_wsi_heatmap as wh
+from made_slides import smash_tile, strided, tissue, write_aperio, write_tiff
+from napari_wsi_heatmap import cli, commands
+from napari_wsi_heatmap.control import RunControl
+from napari_wsi_heatmap.errors import HeatmapError
+from napari_wsi_heatmap.lock import StoreLock
+from napari_wsi_heatmap.models import BUILTIN
+from napari_wsi_heatmap.settings import RunSettings
+
+RUN = ["--model", "hematoxylin", "--tissue", "none"]
+SMALL = [*RUN, "--roi", "0,0,200,200"]
+PROGRAM = [sys.executable, "-c", "import sys\nfrom napari_wsi_heatmap.cli import main\n"
+           "sys.exit(main())"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def slide_path(tmp_path_factory):
+    """A calibrated slide of two levels."""
+    levels = strided(tissue(700, 900), 4)
+    return str(write_aperio(tmp_path_factory.mktemp("slides") / "a slide.svs", levels))
+
+
+@pytest.fixture(scope="module")
+def store(slide_path, tmp_path_factory):
+    """A finished run over it."""
+    out = tmp_path_factory.mktemp("stores") / "a.zarr"
+    assert cli.main(["run", slide_path, *RUN, "--out", str(out), "--quiet"]) == 0
+    return out
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command; give its exit code, stdout and stderr without the progress bar."""
+
+    def calling(*words):
+        capsys.readouterr()
+        code = cli.main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return code, out, "\n".join(line for line in err.splitlines() if "win/s" not in line)
+
+    return calling
+
+
+@pytest.fixture
+def fails(call):
+    """Run a command that must end with one line on stderr, and give that line."""
+
+    def failing(*words):
+        code, out, err = call(*words)
+        assert code == 1
+        assert out == ""
+        assert err.startswith("error: ")
+        assert len(err.splitlines()) == 1
+        return err
+
+    return failing
+
+
+def test_the_program_is_installed_as_what_is_tested():
+    (script,) = entry_points(group="console_scripts", name="napari-wsi-heatmap")
+    assert script.load() is cli.main
+
+
+# info
+
+
+def test_info_tells_people(call, slide_path):
+    code, out, err = call("info", slide_path)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "a slide.svs"
+    for text in (
+        "aperio, read by openslide",
+        "700 × 900 px",
+        "0.5 µm, objective 20x",
+        "0: 700 × 900, downsample 1, tiles 256 × 256",
+        "1: 175 × 225, downsample 4",
+        "all of it",
+    ):
+        assert text in out
+
+
+def test_info_tells_programs(call, slide_path):
+    code, out, _ = call("info", slide_path, "--json")
+    told = json.loads(out)
+    assert code == 0
+    with wh.open_slide(slide_path) as slide:
+        assert told["levels"][1]["shape"] == list(slide.levels[1].shape)
+        assert told["mpp"] == list(slide.mpp) == [0.5, 0.5]
+        assert told["bounds"] == list(slide.bounds)
+        assert told["fingerprint"] == slide.fingerprint
+        assert told["warnings"] == list(slide.warnings)
+
+
+def test_info_says_what_is_wrong_with_a_slide(call, tmp_path):
+    path = write_tiff(tmp_path / "plain.tif", [tissue(300, 300)], mpp=None)
+    code, out, _ = call("info", path)
+    assert code == 0
+    assert "not known" in out
+
+
+# run
+
+
+@pytest.mark.parametrize("model", list(BUILTIN))
+def test_run_computes_what_the_console_computes(call, slide_path, tmp_path, model):
+    out = tmp_path / "a.zarr"
+    options = ["--stride", "50", "--tissue", "none"]
+    code, said, _ = call("run", slide_path, "--model", model, *options, "--out", out)
+    assert code == 0
+    saved = wh.open_heatmap(out)
+    assert f"{saved.run['counts']['done']} windows done, 0 failed" in said
+    with wh.open_slide(slide_path) as slide:
+        direct = wh.compute_heatmap(slide, model, stride=50, tissue="none", progress=False)
+    np.testing.assert_array_equal(saved.values.view(np.uint32), direct.values.view(np.uint32))
+    np.testing.assert_array_equal(saved.state, direct.state)
+    assert saved.run["plan"] == direct.run["plan"]
+
+
+def test_what_is_typed_reaches_the_run(call, slide_path, tmp_path):
+    out = tmp_path / "a.zarr"
+    typed = {
+        "window": "80,96", "stride": "40", "mpp": "0.75", "edge": "flush", "tissue": "none",
+        "tissue-min": "centre", "roi": "10,20,400,500.5", "device": "cpu", "batch-size": "8",
+        "precision": "float32", "resize": "torch", "readers": "1", "memory": "64",
+        "order": "viewport",
+    }  # fmt: skip
+    options = [word for name, value in typed.items() for word in (f"--{name}", value)]
+    code, _, _ = call("run", slide_path, "--model", "eosin", *options, "--out", out)
+    assert code == 0
+    told = wh.open_heatmap(out).run
+    assert told["model"]["name"] == "eosin"
+    assert told["settings"] == {
+        "window": [80, 96], "stride": 40, "mpp": 0.75, "level": None, "edge": "flush",
+        "tissue": "none", "tissue_min": "centre", "roi": [10, 20, 400, 500.5], "device": "cpu",
+        "batch_size": 8, "precision": "float32", "resize": "torch", "readers": 1, "memory": 64,
+        "order": "viewport",
+    }  # fmt: skip
+
+
+def test_a_level_is_read_as_it_is(call, slide_path, tmp_path):
+    assert call("run", slide_path, *RUN, "--level", "1", "--out", tmp_path / "a.zarr")[0] == 0
+    assert wh.open_heatmap(tmp_path / "a.zarr").grid.spec.level == 1
+
+
+def test_what_is_not_typed_has_the_defaults_of_the_settings():
+    args = cli.make_parser().parse_args(["run", "a.svs", "--model", "m", "--out", "o"])
+    assert RunSettings.of(cli._settings(args)) == RunSettings()
+
+
+def test_every_setting_can_be_typed(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    text = capsys.readouterr().out
+    for name in RunSettings.__dataclass_fields__:
+        assert name == "viewport" or f"--{name.replace('_', '-')} " in text
+    assert "(default: pad)" in text
+    assert "0.1)" in text
+
+
+def test_notes_of_plan_and_slide_go_to_stderr(call, slide_path, tmp_path):
+    options = ["--model", "hematoxylin", "--roi", "0,0,200,200", "--out"]
+    code, _, err = call("run", slide_path, *options, tmp_path / "a.zarr")
+    assert code == 0
+    (line,) = [line for line in err.splitlines() if "windows are computed" in line]
+    assert line.startswith("note: ")
+
+
+def test_quiet_says_nothing_but_the_result(slide_path, tmp_path, capsys):
+    options = ["--model", "hematoxylin", "--roi", "0,0,200,200", "--out", str(tmp_path / "a.zarr")]
+    assert cli.main(["run", slide_path, *options, "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert len(out.splitlines()) == 1
+
+
+def test_the_same_run_again_has_nothing_left_to_do(call, slide_path, store):
+    before = wh.open_heatmap(store)
+    code, said, _ = call("run", slide_path, *RUN, "--out", store)
+    assert code == 0
+    assert f"{before.grid.size} windows done" in said
+    assert call("resume", store)[0] == 0
+    np.testing.assert_array_equal(wh.open_heatmap(store).values, before.values)
+
+
+# wrong usage
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--mpp", "1", "--level", "0"], "not allowed with"),
+        (["--window", "0"], "'0' is no whole number above 0"),
+        (["--window", "1,2,3"], "neither PX nor H,W"),
+        (["--stride", "x"], "no whole number"),
+        (["--roi", "1,2,3"], "not Y0,X0,Y1,X1"),
+        (["--roi", "9,9,1,1"], "empty"),
+        (["--mpp", "0"], "no number above 0"),
+        (["--mpp", "nan"], "no number above 0"),
+        (["--level", "-1"], "no whole number"),
+        (["--edge", "nope"], "invalid choice"),
+        (["--tissue", "nope"], "invalid choice"),
+        (["--tissue-min", "2"], "share"),
+        (["--batch-size", "1"], "at least 2"),
+        (["--memory", "0"], "above 0"),
+        (["--trust", "perhaps"], "sha256"),
+        (["--nope"], "unrecognized"),
+    ],
+)
+def test_wrong_usage_is_2(capsys, options, message):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", "a.svs", "--model", "hematoxylin", "--out", "a.zarr", *options])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["nope"], ["run", "a.svs"], ["export", "a.zarr"]])
+def test_incomplete_commands_are_2(capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"napari-wsi-heatmap {wh.__version__}\n"
+
+
+# bad input: one line each, and nothing lost
+
+
+def test_a_slide_that_is_not_there(fails, tmp_path):
+    for command in (["info"], ["run", *RUN, "--out", tmp_path / "a.zarr"]):
+        assert "no such file" in fails(*command, tmp_path / "none.svs")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_slide_that_cannot_be_read(fails, tmp_path):
+    path = tmp_path / "junk.svs"
+    path.write_bytes(bytes(range(256)) * 50)
+    fails("run", path, *RUN, "--out", tmp_path / "a.zarr")
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_no_pixel_size_where_one_is_needed(fails, tmp_path):
+    path = write_tiff(tmp_path / "plain.tif", [tissue(300, 300)], mpp=None)
+    line = fails("run", path, *RUN, "--out", tmp_path / "a.zarr")
+    assert "µm per pixel" in line
+    assert "level" in line
+    assert (
+        cli.main(["run", str(path), *RUN, "--level", "0", "--out", str(tmp_path / "b.zarr")]) == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--window", "5000", "--edge", "drop"], "no window of 5000 x 5000 px fits"),
+        (["--level", "7"], "no level 7"),
+        (["--device", "cuda:99"], "no device 'cuda:99'"),
+        (["--roi", "9000,9000,9100,9100"], "no window is left"),
+    ],
+)
+def test_runs_that_cannot_be(fails, slide_path, tmp_path, options, message):
+    assert message in fails("run", slide_path, *RUN, *options, "--out", tmp_path / "a.zarr")
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_no_such_model_names_the_nearest(fails, slide_path, tmp_path):
+    line = fails("run", slide_path, "--model", "hematoxilin", "--out", tmp_path / "a.zarr")
+    assert "did you mean 'hematoxylin'" in line
+
+
+def test_an_output_that_cannot_be_written(fails, slide_path, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("precious")
+    assert "cannot write" in fails("run", slide_path, *SMALL, "--out", file / "a.zarr")
+    assert file.read_text() == "precious"
+
+
+def test_an_output_that_is_something_else(fails, slide_path, tmp_path):
+    (tmp_path / "notes.txt").write_text("precious")
+    assert "something else" in fails("run", slide_path, *SMALL, "--out", tmp_path)
+    assert "there is a file" in fails("run", slide_path, *SMALL, "--out", tmp_path / "notes.txt")
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_an_output_of_another_run(fails, slide_path, store):
+    before = wh.open_heatmap(store).values
+    line = fails("run", slide_path, *RUN, "--stride", "32", "--out", store)
+    assert "stride" in line
+    np.testing.assert_array_equal(wh.open_heatmap(store).values, before)
+
+
+def test_an_output_that_somebody_writes(fails, slide_path, store):
+    lock = StoreLock(store)
+    try:
+        assert "is writing here" in fails("run", slide_path, *RUN, "--out", store)
+    finally:
+        lock.release()
+
+
+def test_nothing_to_resume_or_export(fails, tmp_path):
+    assert "no heatmap" in fails("resume", tmp_path)
+    assert "no heatmap" in fails("export", tmp_path, tmp_path / "a.csv")
+
+
+def test_a_slide_that_has_gone_cannot_be_resumed(fails, slide_path, tmp_path):
+    copy = tmp_path / "copy.svs"
+    copy.write_bytes(open(slide_path, "rb").read())
+    assert cli.main(["run", str(copy), *SMALL, "--out", str(tmp_path / "a.zarr")]) == 0
+    copy.unlink()
+    assert "no such file" in fails("resume", tmp_path / "a.zarr")
+
+
+def test_an_unexpected_error_is_one_line_too(fails, slide_path, monkeypatch, capsys):
+    def broken(_args):
+        raise ZeroDivisionError("two\nlines")
+
+    monkeypatch.setattr(commands, "info", broken)
+    line = fails("info", slide_path)
+    assert "ZeroDivisionError: two lines" in line
+    assert "--debug" in line
+    assert cli.main(["info", slide_path, "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+# windows that cannot be read
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A slide with one tile that cannot be decoded."""
+    path = write_tiff(tmp_path / "damaged.tif", [tissue(700, 900)], mpp=0.5)
+    smash_tile(path, 5)
+    return path
+
+
+def test_failed_windows_are_3_and_can_be_tried_again(call, damaged, tmp_path):
+    out = tmp_path / "a.zarr"
+    code, said, err = call("run", damaged, *RUN, "--out", out)
+    assert code == 3
+    failed = wh.open_heatmap(out).run["counts"]["failed"]
+    assert failed > 0
+    assert f"{failed} failed" in said
+    assert "resume" in err
+    assert "--failed" in err
+    assert call("resume", out)[0] == 3
+    assert call("resume", out, "--failed")[0] == 3
+    assert wh.open_heatmap(out).run["counts"]["failed"] == failed
+    assert call("export", out, tmp_path / "a.csv")[0] == 0
+    assert len(pd.read_csv(tmp_path / "a.csv")) == wh.open_heatmap(out).grid.size - failed
+    assert call("export", out, tmp_path / "a.png")[0] == 0
+
+
+# export
+
+
+def test_export_writes_the_table(call, store, tmp_path):
+    code, said, _ = call("export", store, tmp_path / "a.csv")
+    assert code == 0
+    assert said.strip() == str(tmp_path / "a.csv")
+    table, heatmap = pd.read_csv(tmp_path / "a.csv"), wh.open_heatmap(store)
+    np.testing.assert_array_equal(table["hematoxylin"].to_numpy(np.float32), heatmap.values.ravel())
+    np.testing.assert_array_equal(table["minx"], heatmap.positions[..., 1].ravel())
+
+
+def test_export_draws_the_recorded_slide_below(call, store, tmp_path):
+    code, _, err = call("export", store, tmp_path / "with.png")
+    assert (code, err) == (0, "")
+    heatmap = wh.open_heatmap(store)
+    with wh.open_slide(heatmap.run["slide"]["path"]) as slide:
+        heatmap.export(tmp_path / "same.png", slide=slide)
+    assert pixels(tmp_path / "with.png") == pixels(tmp_path / "same.png")
+
+
+@pytest.mark.parametrize("how", ["gone", "changed"])
+def test_export_draws_the_map_alone_and_says_so(call, slide_path, tmp_path, how):
+    copy, out = tmp_path / "copy.svs", tmp_path / "a.zarr"
+    copy.write_bytes(open(slide_path, "rb").read())
+    assert call("run", copy, *SMALL, "--out", out)[0] == 0
+    copy.unlink()
+    if how == "changed":
+        write_aperio(copy, strided(tissue(700, 900, seed=1), 4))
+    code, _, err = call("export", out, tmp_path / "a.png")
+    assert code == 0
+    assert err.startswith("note: drawn without the slide: ")
+    wh.open_heatmap(out).export(tmp_path / "alone.png")
+    assert pixels(tmp_path / "a.png") == pixels(tmp_path / "alone.png")
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return image.size, image.tobytes()
+
+
+def test_export_says_what_it_can_write(fails, store, tmp_path):
+    for words in (["a.geojson"], ["a.csv", "--format", "h5"]):
+        line = fails("export", store, tmp_path / words[0], *words[1:])
+        assert "csv" in line
+        assert "png" in line
+    assert "there is a folder" in fails("export", store, tmp_path, "--format", "csv")
+    assert "no such folder" in fails("export", store, tmp_path / "none" / "a.csv")
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_cancels_and_a_second_one_ends_at_once():
+    control, before = RunControl(), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), commands.cancelled_by_ctrl_c(control):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(100):
+            time.sleep(0.01)
+            if control.cancelled.is_set():
+                break
+        assert control.cancelled.is_set()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
+def test_interrupted_is_130_and_resume_gives_the_same_bits(call, tmp_path, slide_path):
+    out, options = tmp_path / "a b.zarr", [*RUN, "--stride", "16", "--batch-size", "2"]
+    process = subprocess.Popen(
+        [*PROGRAM, "run", slide_path, *options, "--out", str(out)], stderr=subprocess.PIPE
+    )
+    seen = b""
+    while b"win/s" not in seen.partition(b"2/")[2]:
+        seen += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[1].decode().splitlines()
+    assert process.returncode == 130
+    assert f"continue with: napari-wsi-heatmap resume '{out}'" in rest[-1]
+    told = wh.open_heatmap(out).run
+    assert told["status"] == "paused"
+    assert 0 < told["counts"]["done"] < sum(told["counts"].values())
+    assert call("resume", out)[0] == 0
+    assert call("run", slide_path, *options, "--out", tmp_path / "whole.zarr")[0] == 0
+    resumed, whole = wh.open_heatmap(out), wh.open_heatmap(tmp_path / "whole.zarr")
+    np.testing.assert_array_equal(resumed.values.view(np.uint32), whole.values.view(np.uint32))
+    np.testing.assert_array_equal(resumed.state, whole.state)
+
+
+# demo and view
+
+HEADLESS = """
+import sys
+from functools import partial
+import napari_wsi_heatmap.sample as sample
+from napari_wsi_heatmap.cli import main
+sample.sample_slide_path = partial(sample.sample_slide_path, size=(1200, 1600))
+assert main(["demo"]) == 1
+assert main(["view", "a.svs"]) == 1
+code = main(["demo", "--headless", "--screenshot", sys.argv[1], "--out", sys.argv[2]])
+loaded = [name for name in sys.modules if name.split(".")[0] in
+          ("napari", "qtpy", "magicgui", "superqt", "PyQt5", "PyQt6", "PySide6", "vispy")]
+assert not loaded, loaded
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have a display")
+def test_the_headless_demo_needs_neither_napari_nor_qt_nor_a_display(call, tmp_path):
+    picture, out = tmp_path / "demo.png", tmp_path / "demo.zarr"
+    screens = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    environment = {k: v for k, v in os.environ.items() if k not in screens}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    ended = subprocess.run(
+        [sys.executable, "-c", HEADLESS, picture, out],
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    first, second = ended.stderr.splitlines()[:2]
+    assert first.startswith("error: there is no display")
+    assert "--headless" in first
+    assert second.startswith("error: there is no display")
+    assert "Making the sample slide" in ended.stderr
+    assert f"view {tmp_path}/cache" in ended.stdout
+    assert wh.open_heatmap(out).run["status"] == "done"
+    with Image.open(picture) as image:
+        assert min(image.size) > 800
+
+
+def test_the_demo_checks_first_where_its_picture_goes(fails, tmp_path):
+    for name in ("none/demo.png", "demo.doc"):
+        fails("demo", "--headless", "--screenshot", tmp_path / name, "--out", tmp_path / "a.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_qt_view_says_what_to_install(monkeypatch):
+    with pytest.raises(HeatmapError, match="pip install"):
+        commands.napari_part("no_such_part")
+
+
+# a process of its own
+
+
+def test_help_and_info_do_not_import_torch_or_napari(slide_path):
+    code = (
+        "import sys\nfrom napari_wsi_heatmap.cli import main\n"
+        "assert main(['info', sys.argv[1]]) == 0\n"
+        "heavy = {'torch', 'napari', 'qtpy', 'zarr', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, slide_path], check=True, capture_output=True, timeout=60
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
+def test_a_reader_that_goes_away_is_no_error(slide_path):
+    process = subprocess.Popen(
+        [*PROGRAM, "info", slide_path, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 141
+    process.stderr.close()
