@@ -50,6 +50,18 @@ def test_moving_the_viewport_neither_loses_nor_doubles():
     assert sorted(np.concatenate(got).tolist()) == list(range(grid.size))
 
 
+def test_the_sparse_pass_goes_on_after_a_look_elsewhere():
+    grid = grid_of(30_000, 26_000, 256, 256)
+    order = GridOrder(grid, np.ones(grid.shape, bool), order="viewport")
+    assert len(order.take().index) == 1
+    order.look_at((20_000, 10_000, 22_000, 13_000))
+    regions = [order.take() for _ in range(40)]
+    singles = [len(region.index) == 1 for region in regions]
+    assert not singles[0]
+    assert singles.index(True) < 10
+    assert all(singles[singles.index(True) :])
+
+
 def test_threads_share_an_order():
     grid = grid_of(8000, 8000)
     order, got, lock = GridOrder(grid, np.ones(grid.shape, bool)), [], threading.Lock()

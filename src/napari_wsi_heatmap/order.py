@@ -85,16 +85,17 @@ class GridOrder:
         self._lock = threading.Lock()
         self._viewport = viewport
         self._cells = _region_cells(grid)
+        self._looked_at: Iterator[Region] = iter(())
         self._current: Iterator[Region] = iter(())
         self._passes = self._raster() if order == "raster" else self._by_viewport(tile, sparse)
         if order == "viewport" and viewport is not None:
-            self._current = self._viewport_regions()
+            self._looked_at = self._viewport_regions()
 
     def take(self) -> Region | None:
         """Next region, or None when every pending window was handed out."""
         with self._lock:
             while True:
-                region = self._take_from_current()
+                region = self._take_from(self._looked_at) or self._take_from(self._current)
                 if region is not None:
                     return region
                 following = next(self._passes, None)
@@ -103,16 +104,16 @@ class GridOrder:
                 self._current = following
 
     def look_at(self, viewport: Box) -> None:
-        """What somebody looks at now, level-0 pixels, comes next."""
+        """What somebody looks at now, level-0 pixels, comes next; then the pass at hand goes on."""
         with self._lock:
             self._viewport = viewport
-            self._current = self._viewport_regions()
+            self._looked_at = self._viewport_regions()
 
     def __iter__(self) -> Iterator[Region]:
         return iter(self.take, None)
 
-    def _take_from_current(self) -> Region | None:
-        for region in self._current:
+    def _take_from(self, regions: Iterator[Region]) -> Region | None:
+        for region in regions:
             # A window may have been handed out since this pass was laid out.
             left = region.index[self._pending.ravel()[region.index]]
             if len(left):
