@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from made_slides import tissue, write_aperio
+
 CORE = [
     "napari_wsi_heatmap",
     "napari_wsi_heatmap.slides.openslide",
@@ -32,6 +34,7 @@ WITHOUT_TORCH = [
     "napari_wsi_heatmap.cli",
     "napari_wsi_heatmap._napari.reader",
 ]
+BINDINGS = ("PyQt5", "PyQt6", "PySide2", "PySide6")
 GUI = ("napari", "qtpy", "magicgui", "superqt", "PyQt6", "PySide6")
 
 
@@ -68,3 +71,21 @@ def test_the_public_names_all_exist_and_are_imported_when_used():
 @pytest.mark.parametrize("statement", ["import qtpy", "import magicgui"])
 def test_the_check_can_fail(statement):
     assert loaded_by(statement, GUI) != []
+
+
+def test_a_slide_is_read_where_no_qt_is_installed(tmp_path):
+    """What an install of the base alone can do: readers serve scripts as well."""
+    path = tmp_path / "a.svs"
+    write_aperio(path, [tissue(300, 400)])
+    statements = f"""
+import sys
+class NoQt:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {BINDINGS!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, NoQt())
+from napari_wsi_heatmap._napari.reader import get_reader
+(layer,) = get_reader({str(path)!r})({str(path)!r})
+assert layer[1]["rgb"] and layer[0][0][:10, :10].compute().shape == (10, 10, 3)
+"""
+    assert loaded_by(statements, ("torch",)) == []

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
-
-from qtpy.QtCore import QCoreApplication, QTimer
-from superqt.utils import ensure_main_thread
 
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.notify import tell, tell_warning
@@ -38,10 +36,18 @@ def slide_layer(slide: Slide) -> tuple[list[Any], dict[str, Any], str]:
     pyramid = data[1]["metadata"]["pyramid"]
     _tell_warnings(slide)
     _follow(pyramid)
-    if QCoreApplication.instance() is not None and _scanned_share(slide) < FRAMED_BELOW:
+    if _gui_runs() and _scanned_share(slide) < FRAMED_BELOW:
+        from qtpy.QtCore import QTimer
+
         # The layer does not exist before the reader has returned.
         QTimer.singleShot(0, partial(_in_viewers, frame_scanned, ref(pyramid)))
     return data
+
+
+def _gui_runs() -> bool:
+    """Whether there is a GUI; readers also serve scripts, where no Qt may be installed."""
+    core = sys.modules.get("qtpy.QtCore")
+    return core is not None and core.QCoreApplication.instance() is not None
 
 
 def _tell_warnings(slide: Slide) -> None:
@@ -69,7 +75,9 @@ def _follow(pyramid: Pyramid) -> None:
 
 def _refresh_soon(known: ref[Pyramid]) -> None:
     """Refresh on the GUI thread; without one nothing is drawn that could be out of date."""
-    if QCoreApplication.instance() is not None:
+    if _gui_runs():
+        from superqt.utils import ensure_main_thread
+
         ensure_main_thread(_in_viewers)(refresh, known)
 
 
