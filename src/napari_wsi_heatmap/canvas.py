@@ -7,28 +7,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsi_heatmap.errors import SlideReadError
-from napari_wsi_heatmap.shrink import blocks, read_shrunk
+from napari_wsi_heatmap.grid import WindowGrid
+from napari_wsi_heatmap.shrink import LenientRead, read_shrunk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.heatmap import Heatmap
-    from napari_wsi_heatmap.slides.base import Mask, Rgb, Slide
+    from napari_wsi_heatmap.slides.base import Rgb, Slide
 
     Values = NDArray[np.float32]
     Positions = NDArray[np.float64]
     Pair = tuple[float, float]
 
-UNREADABLE = 160
-"""Grey of what cannot be read."""
-SMALLEST_READ = 256
-"""px: around damage a slide is read in ever smaller boxes, down to this side."""
+UNREADABLE = 160, 160, 160
+"""RGB of what cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def overview(slide: Slide, canvas: Canvas) -> Rgb:
     level, factor = _level_and_factor(slide, min(canvas.scale))
     down = slide.levels[level].downsample
     top, left, height, width = _box(canvas, down, slide.levels[level].shape)
-    read = partial(_read_leniently, slide)
+    read = LenientRead(slide, UNREADABLE)
     rgb, _ = read_shrunk(slide, level, factor, (top, left, height, width), read=read)
     corner = [
         (o / d - n) / factor for o, d, n in zip(canvas.origin, down, (top, left), strict=True)
@@ -130,23 +127,6 @@ def _box(canvas: Canvas, down: Pair, level_shape: tuple[int, int]) -> tuple[int,
         )
     )
     return top, left, max(1, bottom - top), max(1, right - left)
-
-
-def _read_leniently(
-    slide: Slide, level: int, y: int, x: int, height: int, width: int
-) -> tuple[Rgb, Mask]:
-    """Read like ``slide.read_scanned``; what is damaged comes out grey."""
-    try:
-        return slide.read_scanned(level, y, x, height, width)
-    except SlideReadError:
-        rgb = np.full((height, width, 3), UNREADABLE, np.uint8)
-        scanned = np.zeros((height, width), bool)
-    half = -(-max(height, width) // 2)
-    if half >= SMALLEST_READ:
-        for top, left, h, w in blocks(height, width, half):
-            at = np.s_[top : top + h, left : left + w]
-            rgb[at], scanned[at] = _read_leniently(slide, level, y + top, x + left, h, w)
-    return rgb, scanned
 
 
 def lay_cells(heatmap: Heatmap, channel: int, canvas: Canvas) -> Values:
@@ -199,11 +179,11 @@ class _CellAxis:
 def _cell_centres(heatmap: Heatmap, axis: int) -> Positions:
     """Centres of cells as the windows truly lie: the last may be moved inside (``flush``)."""
     frame = heatmap.frame
-    if frame.dense:
-        cells = np.arange(frame.shape[1 + axis], dtype=np.float64)
-        return frame.offset[axis] + cells * frame.scale[axis]
-    spans = heatmap.grid.spans_level0[axis]
-    return (spans[:, 0] + spans[:, 1] - 1) / 2
+    if isinstance(heatmap.grid, WindowGrid) and not frame.dense:
+        spans = heatmap.grid.spans_level0[axis]
+        return (spans[:, 0] + spans[:, 1] - 1) / 2
+    cells = np.arange(frame.shape[1 + axis], dtype=np.float64)
+    return frame.offset[axis] + cells * frame.scale[axis]
 
 
 def _joined(values: Values, down: int, across: int) -> Values:

@@ -13,6 +13,7 @@ import argparse
 import importlib
 import os
 import re
+import shlex
 import sys
 import traceback
 from dataclasses import fields
@@ -26,6 +27,7 @@ from napari_wsi_heatmap.exports import FORMATS
 from napari_wsi_heatmap.grid import EDGES
 from napari_wsi_heatmap.models import BUILTIN
 from napari_wsi_heatmap.order import ORDERS
+from napari_wsi_heatmap.runfolder import RECORD
 from napari_wsi_heatmap.settings import PRECISIONS, RESIZE_KINDS, RunSettings
 from napari_wsi_heatmap.tissue import RULES
 
@@ -64,7 +66,7 @@ def _carry_out(args: argparse.Namespace) -> int:
         code: int = getattr(commands, args.command)(args)
         flush()
     except KeyboardInterrupt:
-        note("interrupted")
+        note(f"interrupted{_how_to_go_on(args)}")
         return INTERRUPTED
     except BrokenPipeError:
         # The interpreter flushes once more on its way out.
@@ -73,6 +75,13 @@ def _carry_out(args: argparse.Namespace) -> int:
     except Exception as error:  # noqa: BLE001 - the last stop
         return _failed(error, debug=args.debug)
     return code
+
+
+def _how_to_go_on(args: argparse.Namespace) -> str:
+    out = vars(args).get("out")
+    if args.command not in ("run", "resume", "demo") or out is None or not (out / RECORD).is_file():
+        return ""
+    return f"; continue with: {PROGRAM} resume {shlex.quote(str(out))}"
 
 
 def _failed(error: Exception, *, debug: bool) -> int:

@@ -117,19 +117,15 @@ def compose(
 
 
 def _canvas(heatmap: Heatmap, slide: Slide | None, side: int) -> Canvas:
-    spec, level_shape = heatmap.grid.spec, heatmap.grid.level_shape
-    height, width = (n * d for n, d in zip(level_shape, spec.downsample, strict=True))
-    extent = 0.0, 0.0, height, width
-    if slide is not None:
-        recorded = heatmap.run["slide"]["shape"]
-        if list(slide.levels[0].shape) != list(recorded):
-            raise ExportError(
-                f"the slide has {slide.levels[0].shape} px, the heatmap's had {tuple(recorded)}",
-                slide.path,
-                "hand over the slide that it was computed on",
-            )
-        extent = slide.bounds
-    return lay_canvas(extent, spec.mpp, side)
+    height, width = heatmap.run["slide"]["shape"]
+    if slide is not None and slide.levels[0].shape != (height, width):
+        raise ExportError(
+            f"the slide has {slide.levels[0].shape} px, the heatmap's had {(height, width)}",
+            slide.path,
+            "hand over the slide that it was computed on",
+        )
+    extent = (0, 0, height, width) if slide is None else slide.bounds
+    return lay_canvas(extent, heatmap.grid.spec.mpp, side)
 
 
 def _channel(heatmap: Heatmap, channel: int | str) -> int:
@@ -213,7 +209,8 @@ def _draw_title(pen: ImageDraw, look: _Look, left: float, room: float) -> None:
 def _summary(heatmap: Heatmap) -> str:
     """What was computed, in one line."""
     counts, spec = count_states(heatmap.state), heatmap.grid.spec
-    text = f"{counts['done']:,} windows of {spec.window[0]} × {spec.window[1]} px"
+    windows = "window" if counts["done"] == 1 else "windows"
+    text = f"{counts['done']:,} {windows} of {spec.window[0]} × {spec.window[1]} px"
     if spec.mpp is not None:
         text += f" at {spec.footprint_level0[0] * spec.mpp[0] / spec.window[0]:.3g} µm/px"
     if counts["failed"]:

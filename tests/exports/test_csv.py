@@ -103,3 +103,11 @@ def test_names_that_a_spreadsheet_would_run(tmp_path, name):
     heatmap = wh.compute_heatmap(noise_slide(100, 100), model, **QUIET)
     with heatmap.export(tmp_path / "a.csv").open(newline="") as file:
         assert next(csv.reader(file))[4].startswith("'")
+
+
+def test_windows_on_no_lattice(tmp_path):
+    slide, coords = noise_slide(300, 300), np.array([[3, 200], [77, 11], [150, 150]])
+    values = wh.predict_windows(slide, mean_rgb, coords, window=64, out=tmp_path / "a.zarr")
+    table = table_of(wh.open_heatmap(tmp_path / "a.zarr"), tmp_path / "a.csv")
+    np.testing.assert_array_equal(table[["miny", "minx"]].to_numpy(), coords)
+    np.testing.assert_array_equal(table.iloc[:, 4:].to_numpy(np.float32), values)

@@ -114,6 +114,17 @@ def test_dense_cells_lie_where_the_frame_says():
     np.testing.assert_array_equal(laid, heatmap.values[1].repeat(32, 0).repeat(32, 1))
 
 
+def test_windows_on_no_lattice_cover_what_they_saw(tmp_path):
+    slide, coords = noise_slide(300, 300), np.array([[3, 200], [77, 11], [150, 150]])
+    values = wh.predict_windows(slide, mean_grey, coords, window=64, out=tmp_path / "a.zarr")
+    heatmap = wh.open_heatmap(tmp_path / "a.zarr")
+    laid = lay_cells(heatmap, 0, Canvas((300, 300), (0.0, 0.0), (1.0, 1.0)))
+    for (y, x), value in zip(coords, values[:, 0], strict=True):
+        assert (laid[y + 8 : y + 56, x + 8 : x + 56] == value).all()
+    assert np.isnan(laid[0, 0])
+    assert compose(heatmap, slide).image.size[0] > 300
+
+
 def test_cells_smaller_than_a_pixel_are_averaged():
     slide = noise_slide(240, 240)
     heatmap = wh.compute_heatmap(slide, mean_grey, window=2, **QUIET)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -17,18 +16,18 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_wsi_heatmap._napari.activity import ActivityBar
-from napari_wsi_heatmap._napari.gl_context import guard_removals
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.live_layer import LiveLayer
 from napari_wsi_heatmap._napari.notify import tell_error, tell_warning
+from napari_wsi_heatmap._napari.pace import Pace
 from napari_wsi_heatmap._napari.progress_text import (
     cancelled_line,
     done_line,
     going_line,
     progress_line,
 )
-from napari_wsi_heatmap._napari.region import on_slide, view_box
 from napari_wsi_heatmap._napari.registry import JOBS
+from napari_wsi_heatmap._napari.viewer_watch import ViewerWatch
 from napari_wsi_heatmap._napari.worker import RunTask, start_worker
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.errors import HeatmapError
@@ -44,8 +43,11 @@ if TYPE_CHECKING:
 
 TICK_MS = 100
 """ms between looks at what the worker has done: the layer is drawn at most this often."""
-LOOK_S = 0.25
-"""Seconds between changes of the order while somebody pans."""
+STEP_MS = 5
+COLORBAR_MS = 500
+"""ms after the end until napari's colour bar: making it holds the GUI for a moment, and until
+then the dock shows one."""
+
 PREPARING, RUNNING, PAUSED = "preparing", "running", "paused"
 DONE, CANCELLED, FAILED = "done", "cancelled", "failed"
 BY_USER = "paused"
@@ -84,10 +86,10 @@ class HeatmapJob:
         settings: dict[str, Any],
         model_name: str,
     ) -> None:
-        self._viewer, self.slide_layer = weakref.ref(viewer), slide_layer
+        self._watch = ViewerWatch(viewer, slide_layer, source.shapes[0], self._on_removed)
+        self.slide_layer = slide_layer
         self.title = f"{model_name} on {source.name}"
         self.model, self.model_name = model, model_name
-        self._shape = source.shapes[0]
         self._out = settings.get("out")
         self.state, self.error, self.notices = PREPARING, None, ()
         self.layer: Image | None = None
@@ -95,22 +97,17 @@ class HeatmapJob:
         self.heatmap: Heatmap | None = None
         self._live: LiveLayer | None = None
         self._control = RunControl(pauses_on_trouble=True)
-        self._why_cancelled, self._told, self._looked_at = "", "", 0.0
+        self._why_cancelled, self._told = "", ""
         self._over = threading.Event()
-        self._view_moved = False
-        self._bar = ActivityBar(self.title)
+        self._bar, self._pace = ActivityBar(self.title), Pace()
         self._task = RunTask(self.title, source, model, self._control, settings)
         self._worker: RunWorker | None = None
         self._timer: QTimer | None = None
 
     def start(self) -> None:
         """Start the worker, and look at it from now on."""
-        viewer = self._viewer()
-        assert viewer is not None
         JOBS.add(self)
-        guard_removals(viewer)
-        viewer.layers.events.removed.connect(self._on_removed)
-        viewer.camera.events.connect(self._on_camera)
+        self._watch.begin()
         self._timer = QTimer()
         self._timer.timeout.connect(self._tick)
         self._timer.start(TICK_MS)
@@ -122,7 +119,7 @@ class HeatmapJob:
     @property
     def viewer(self) -> ViewerModel | None:
         """The viewer, None when it is gone."""
-        return self._viewer()
+        return self._watch.viewer
 
     @property
     def over(self) -> bool:
@@ -230,13 +227,15 @@ class HeatmapJob:
     @guarded
     def _tick(self) -> None:
         """Look at what the worker has done; ten times a second."""
-        if self.over:
+        if self.over or not self._pace.due:
             return
         if self._task.begun:
             self._show()
-        if self._view_moved and time.monotonic() - self._looked_at > LOOK_S:
-            self._look_at_view()
+        view = self._watch.new_view()
+        if view is not None:
+            self._task.look_at(view)
         self._look()
+        self._pace.drawing()
 
     def _look(self) -> None:
         """Bring state, bar and docks up to date."""
@@ -259,45 +258,38 @@ class HeatmapJob:
             tell_warning(f"{self.title} is paused: {trouble}")
 
     def _show(self) -> None:
-        """Draw what is new; first of all, add the layer."""
-        run, sample, viewer = self._task.run, self._task.sample, self._viewer()
-        if self._live is not None:
+        """Draw what is new; first of all, make the layer."""
+        if self._live is None:
+            self._make_layer()
+        elif self.layer is not None:
             self._task.shown.set()
             self._live.refresh()
-        elif run is not None and sample is not None and viewer is not None and self._may_show:
-            self.heatmap, self.unit = run.heatmap, run.plan.model.unit
-            metadata = {"heatmap": self.heatmap, "job": self, "names": run.plan.names}
-            self._live = LiveLayer(run, sample, self.slide_layer, metadata)
-            self.layer = self._live.layer
-            viewer.add_layer(self.layer)
-            if not len(self.changed):
-                self._live.show_colorbar()
 
-    @property
-    def _may_show(self) -> bool:
-        """Whether a layer may still be added: never one that somebody has removed."""
-        viewer = self._viewer()
-        return viewer is not None and self.slide_layer in viewer.layers
-
-    def _look_at_view(self) -> None:
-        viewer = self._viewer()
-        if viewer is None or not self._may_show:
+    def _make_layer(self) -> None:
+        run, sample = self._task.run, self._task.sample
+        if run is None or sample is None or not self._watch.shows_slide:
             return
-        self._view_moved, self._looked_at = False, time.monotonic()
-        box = view_box(viewer, self.slide_layer)
-        seen = None if box is None else on_slide(box, self._shape)
-        if seen is not None:
-            self._task.look_at(seen)
+        self.heatmap, self.unit = run.heatmap, run.plan.model.unit
+        metadata = {"heatmap": self.heatmap, "job": self, "names": run.plan.names}
+        self._live = LiveLayer(run, sample, self.slide_layer, metadata)
+        # Making it and adding it are two steps, between which the mouse is answered.
+        QTimer.singleShot(STEP_MS, self._add_layer)
 
     @guarded
-    def _on_camera(self, event: Any) -> None:
-        self._view_moved = True
+    def _add_layer(self) -> None:
+        viewer = self._watch.viewer
+        if self._live is None or self.layer is not None or not self._watch.shows_slide:
+            return
+        assert viewer is not None
+        self.layer = self._live.layer
+        viewer.add_layer(self.layer)
+        if not len(self.changed):
+            self._live.show_colorbar()
 
-    @guarded
-    def _on_removed(self, event: Any) -> None:
-        if event.value is self.slide_layer:
+    def _on_removed(self, layer: Layer) -> None:
+        if layer is self.slide_layer:
             self.cancel("the slide's layer was removed")
-        elif event.value is self.layer:
+        elif layer is self.layer:
             self.cancel("its layer was removed")
 
     @guarded
@@ -314,6 +306,7 @@ class HeatmapJob:
         run = self._task.run
         if self._task.begun:
             self._show()
+            self._add_layer()
         if run is not None and self.heatmap is not None:
             self.heatmap.run = dict(run.record)
         self.state = self._end_state()
@@ -331,16 +324,13 @@ class HeatmapJob:
         return CANCELLED if pending else DONE
 
     def _let_go(self) -> None:
-        viewer = self._viewer()
+        self._watch.leave()
         if self._timer is not None:
             self._timer.stop()
             self._timer.deleteLater()
-        if viewer is not None:
-            viewer.layers.events.removed.disconnect(self._on_removed)
-            viewer.camera.events.disconnect(self._on_camera)
         if self._live is not None:
             self._live.finish()
-            self._live.show_colorbar()
+            QTimer.singleShot(COLORBAR_MS, self._live.show_colorbar)
         self._task.clear()
         self._bar.close()
         self._timer, self._worker = None, None

@@ -30,10 +30,10 @@ def view_box(viewer: ViewerModel, slide_layer: Layer) -> Box | None:
 
     None in 3-D, where a canvas shows no box of a slide. May reach beyond the slide.
     """
-    if viewer.dims.ndisplay != 2 or viewer.camera.zoom <= 0:
+    if viewer.dims.ndisplay != 2 or viewer.scene.camera.zoom <= 0:
         return None
-    half = np.asarray(viewer.canvas.size) / viewer.camera.zoom / 2
-    centre = np.asarray(viewer.camera.center)[-2:]
+    half = np.asarray(viewer.canvas.size) / viewer.scene.camera.zoom / 2
+    centre = np.asarray(viewer.scene.camera.center)[-2:]
     corners = centre + half * np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)])
     world = np.tile(np.asarray(viewer.dims.point, float), (4, 1))
     world[:, list(viewer.dims.displayed)] = corners

@@ -103,10 +103,16 @@ class RunPanel(Container):
 
     def _show_bar(self, job: HeatmapJob) -> None:
         state = job.progress
-        # A bar without an end: it moves, but claims nothing.
-        self._bar.max = 0 if state is None and not job.over else BAR_STEPS
+        # Without an end, a bar moves but claims nothing.
+        steps = 0 if state is None and not job.over else BAR_STEPS
+        value = 0
         if state is not None and state.planned:
-            self._bar.value = int(BAR_STEPS * (state.done + state.failed) / state.planned)
+            value = int(BAR_STEPS * (state.done + state.failed) / state.planned)
+        # Qt paints a bar at once when its value changes, and with it the canvas: a whole picture
+        # more each time. With updates off it waits for the next picture.
+        self._bar.native.setUpdatesEnabled(False)
+        self._bar.max, self._bar.value = steps, value
+        self._bar.native.setUpdatesEnabled(True)
 
     def _show_channels(self, job: HeatmapJob) -> None:
         several = len(job.names) > 1

@@ -19,7 +19,7 @@ from superqt.utils import WorkerBase
 from superqt.utils._qthreading import WorkerBaseSignals
 
 from napari_wsi_heatmap._napari.colors import SAMPLE, ValueSample
-from napari_wsi_heatmap._napari.torch_threads import polite_torch
+from napari_wsi_heatmap._napari.polite import polite_torch, run_politely
 from napari_wsi_heatmap.errors import HeatmapError, one_line
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class RunWorker(WorkerBase):
     def work(self) -> None:
         """Run the task."""
         try:
-            self._task.work(self.began.emit)
+            run_politely(lambda: self._task.work(self.began.emit))
         except HeatmapError:
             logger.info("%s failed", self._task.title, exc_info=True)
             raise
