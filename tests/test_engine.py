@@ -464,6 +464,15 @@ def test_given_windows_that_cannot_be_read_are_nan():
     assert np.isnan(values).ravel().tolist() == [False, True, False]
 
 
+def test_a_table_of_a_dense_map_has_the_means_of_windows():
+    slide = noise_slide(512, 640)
+    heatmap = compute(slide, quarter_means)
+    expected = naive(heatmap, slide, lambda x: quarter_means(x).mean((2, 3)))
+    np.testing.assert_allclose(heatmap.window_values()[1], expected.reshape(3, -1).T, atol=1e-6)
+    empty = compute(slide, lambda x: quarter_means(x) * float("nan"))
+    assert np.isnan(empty.window_values()[1]).all()
+
+
 def test_a_table_of_the_windows():
     heatmap = compute(noise_slide(), mean_rgb, roi=(0, 0, 300, 300))
     table = heatmap.to_dataframe()

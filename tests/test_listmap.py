@@ -8,7 +8,7 @@ import zarr
 
 import napari_wsi_heatmap as wh
 from made import FaultySlide, mean_grey, mean_rgb, noise_slide, pyramid_slide, quarter_means
-from napari_wsi_heatmap.errors import ModelOutputError, StoreExistsError
+from napari_wsi_heatmap.errors import ModelOutputError, StoreError, StoreExistsError
 from napari_wsi_heatmap.states import FAILED
 
 
@@ -39,7 +39,7 @@ def test_a_lattice_with_holes_gives_one_cell_a_window(tmp_path):
     cells = (coords - origin) // (48, 80)
     assert heatmap.frame.scale == (48, 80)
     assert heatmap.frame.offset == tuple(origin + 31.5)
-    assert heatmap.values[:, cells[:, 0], cells[:, 1]].T == pytest.approx(values)
+    assert pytest.approx(values) == heatmap.values[:, cells[:, 0], cells[:, 1]].T
     assert np.isnan(heatmap.values[0]).sum() == heatmap.values[0].size - 90
 
 
@@ -96,3 +96,9 @@ def test_is_a_valid_ome_zarr(tmp_path):
     models = pytest.importorskip("ome_zarr_models.v05.image")
     _, heatmap = saved(tmp_path, [[0, 0], [64, 64]], mean_grey)
     models.Image.from_zarr(zarr.open_group(str(heatmap.path), mode="r"))
+
+
+def test_a_list_is_never_continued(tmp_path):
+    _, heatmap = saved(tmp_path, [[0, 0]])
+    with pytest.raises(StoreError, match="never continued"):
+        wh.resume(heatmap.path)

@@ -78,7 +78,7 @@ class DenseMap(GrowingMap):
         self.version += 1
 
     def _preview(self, i: int, patch: Values) -> None:
-        rows, cols = self._cells(i)
+        rows, cols = self.frame.box(i)
         for chunk in self._chunks(i):
             box = chunk_box(chunk, self.chunk, self.values.shape[1:])
             y, x = _overlap(rows, box[0]), _overlap(cols, box[1])
@@ -104,7 +104,7 @@ class DenseMap(GrowingMap):
         for i in touching:
             if (patch := self._kept.get(i)) is None:
                 continue
-            rows, cols = self._cells(i)
+            rows, cols = self.frame.box(i)
             y, x = _overlap(rows, box[0]), _overlap(cols, box[1])
             at = _shift(y, box[0]), _shift(x, box[1])
             total[:, *at] += patch[:, _shift(y, rows), _shift(x, cols)]
@@ -143,14 +143,8 @@ class DenseMap(GrowingMap):
         boxes = [chunk_box(chunk, self.chunk, self.values.shape[1:]) for chunk in chunks]
         return Snapshot(chunks, boxes, [(b, states[b]) for b in boxes_of(states.shape, 256)])
 
-    def _cells(self, i: int) -> tuple[slice, slice]:
-        row, col = divmod(i, self.state.shape[1])
-        y, x = int(self.frame.offsets[0][row]), int(self.frame.offsets[1][col])
-        h, w = self.frame.patch_cells
-        return slice(y, y + h), slice(x, x + w)
-
     def _chunks(self, i: int) -> Iterator[Chunk]:
-        rows, cols = self._cells(i)
+        rows, cols = self.frame.box(i)
         for y in range(rows.start // self.chunk, (rows.stop - 1) // self.chunk + 1):
             for x in range(cols.start // self.chunk, (cols.stop - 1) // self.chunk + 1):
                 yield y, x

@@ -54,6 +54,12 @@ class MapFrame:
         )
         return down, across
 
+    def box(self, index: int) -> tuple[slice, slice]:
+        """Cells of a window (flat index) as slices of the map."""
+        row, col = divmod(index, self.grid.shape[1])
+        y, x = int(self.offsets[0][row]), int(self.offsets[1][col])
+        return slice(y, y + self.patch_cells[0]), slice(x, x + self.patch_cells[1])
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, My, Mx) of the map."""

@@ -119,12 +119,8 @@ class Heatmap:
         rows, cols = np.divmod(index, self.grid.shape[1])
         if not self.frame.dense:
             return index, self.values[:, rows, cols].T
-        down, across = self.frame.offsets
-        h, w = self.frame.patch_cells
-        means = [
-            np.nanmean(self.values[:, y : y + h, x : x + w], axis=(1, 2))
-            for y, x in zip(down[rows].tolist(), across[cols].tolist(), strict=True)
-        ]
+        boxes = map(self.frame.box, index.tolist())
+        means = [_mean_of_finite(self.values[:, *box]) for box in boxes]
         return index, np.array(means, np.float32).reshape(len(index), len(self.names))
 
     def to_dataframe(self) -> Any:
@@ -168,6 +164,13 @@ class Heatmap:
             f"<Heatmap {', '.join(self.names)}: {channels} x {height} x {width} cells, "
             f"{done} of {self.grid.size} windows done, {where}>"
         )
+
+
+def _mean_of_finite(cells: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of the cells (C, h, w) of a window that have a value; NaN where none has."""
+    finite = np.isfinite(cells)
+    with np.errstate(invalid="ignore"):
+        return np.where(finite, cells, 0).sum((1, 2)) / finite.sum((1, 2))
 
 
 def open_heatmap(path: str | Path) -> Heatmap:

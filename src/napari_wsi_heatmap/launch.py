@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.engine import Run
-from napari_wsi_heatmap.errors import ModelLoadError
+from napari_wsi_heatmap.errors import ModelLoadError, StoreError
+from napari_wsi_heatmap.listmap import LIST
 from napari_wsi_heatmap.models import BUILTIN, load_model
 from napari_wsi_heatmap.plan import plan_run
 from napari_wsi_heatmap.runfolder import is_store, read_record
@@ -140,7 +141,9 @@ def complete(run: Run, *, progress: bool = True) -> Heatmap:
     from tqdm import tqdm
 
     begun = run.progress
-    with tqdm(total=begun.planned, initial=begun.done, unit="win", disable=not progress) as bar:
+    # A run that cannot begin fails at once, in one line that no bar has broken.
+    bar = tqdm(total=begun.planned, initial=begun.done, unit="win", disable=not progress, delay=0.2)
+    with bar:
         for piece in run.pieces():
             bar.update(len(piece))
     return run.heatmap
@@ -166,6 +169,8 @@ def resume(
         Compute windows that failed once more.
     """
     record = HeatmapStore.open(Path(out)).read_record()
+    if record.get("kind") == LIST:
+        raise StoreError("a list of windows is never continued", out, "begin a new output")
     settings = record["settings"] | {"batch_size": record["plan"]["batch_size"]}
     return prepare(
         slide or record["slide"]["path"],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import napari
 import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
-import napari
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.view import show
 from napari_wsi_heatmap.console import DONE, FAILED, INTERRUPTED, SOME_FAILED, fail, note

@@ -15,9 +15,7 @@ from napari_wsi_heatmap.errors import GridError
 def choice(label: str, choices: Any, tooltip: str = "", **options: Any) -> ComboBox:
     """A list to choose from; long entries are cut in the field, not made the dock's width."""
     box = ComboBox(label=label, choices=choices, tooltip=tooltip, **options)
-    box.native.setSizeAdjustPolicy(
-        QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-    )
+    box.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.native.setMinimumContentsLength(6)
     box.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     return box

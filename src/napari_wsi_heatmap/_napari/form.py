@@ -50,7 +50,9 @@ class SettingsForm(Container):
         self._slide = choice("slide", self._slides)
         self._model = choice("model", lambda _: MODELS.names)
         self._about = text_line("about")
-        self._window = number("window (px)", "the model's own", "Side of what the model sees; or 224 x 112.")
+        self._window = number(
+            "window (px)", "the model's own", "Side of what the model sees; or 224 x 112."
+        )
         self._stride = number("stride (px)", "as the window", "From one window to the next.")
         self._scale = choice("resolution", [BY_MPP, BY_LEVEL])
         self._mpp = number("µm per pixel", "the model's own", "At which the model sees the slide.")

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_wsi_heatmap._napari.activity import ActivityBar
 from napari_wsi_heatmap._napari.guarded import guarded
-from napari_wsi_heatmap._napari.live_layer import LiveLayer
+from napari_wsi_heatmap._napari.job_layer import JobLayer
 from napari_wsi_heatmap._napari.notify import tell_error, tell_warning
 from napari_wsi_heatmap._napari.pace import Pace
 from napari_wsi_heatmap._napari.progress_text import (
@@ -43,11 +43,6 @@ if TYPE_CHECKING:
 
 TICK_MS = 100
 """ms between looks at what the worker has done: the layer is drawn at most this often."""
-STEP_MS = 5
-COLORBAR_MS = 500
-"""ms after the end until napari's colour bar: making it holds the GUI for a moment, and until
-then the dock shows one."""
-
 PREPARING, RUNNING, PAUSED = "preparing", "running", "paused"
 DONE, CANCELLED, FAILED = "done", "cancelled", "failed"
 BY_USER = "paused"
@@ -92,10 +87,9 @@ class HeatmapJob:
         self.model, self.model_name = model, model_name
         self._out = settings.get("out")
         self.state, self.error, self.notices = PREPARING, None, ()
-        self.layer: Image | None = None
-        self.unit = ""
-        self.heatmap: Heatmap | None = None
-        self._live: LiveLayer | None = None
+        self._drawn = JobLayer(
+            self._watch, slide_layer, {"job": self}, in_dock=lambda: len(self.changed) > 0
+        )
         self._control = RunControl(pauses_on_trouble=True)
         self._why_cancelled, self._told = "", ""
         self._over = threading.Event()
@@ -142,15 +136,29 @@ class HeatmapJob:
         return () if self.heatmap is None else self.heatmap.names
 
     @property
+    def layer(self) -> Image | None:
+        """The heatmap's layer, None until the first windows are computed."""
+        return self._drawn.layer
+
+    @property
+    def heatmap(self) -> Heatmap | None:
+        """Grows with the run; whole when `state` is done."""
+        return self._drawn.heatmap
+
+    @property
+    def unit(self) -> str:
+        """Of the values, empty if they have none."""
+        return self._drawn.unit
+
+    @property
     def channel(self) -> int:
         """Which channel the layer shows; set it to see another, nothing is computed again."""
-        return 0 if self._live is None else self._live.channel
+        return self._drawn.channel
 
     @channel.setter
     def channel(self, channel: int) -> None:
-        if self._live is not None:
-            self._live.show_channel(channel)
-            self.changed.emit()
+        self._drawn.channel = channel
+        self.changed.emit()
 
     def pause(self) -> None:
         """Hold the run after the batch at hand."""
@@ -165,13 +173,7 @@ class HeatmapJob:
         self._look()
 
     def cancel(self, why: str = "") -> None:
-        """End the run after the batch at hand; what is computed is kept.
-
-        Parameters
-        ----------
-        why : str
-            Shown to the user, where it was not the user who did it.
-        """
+        """End the run after the batch at hand, and say why; what is computed is kept."""
         if not self.over:
             self._why_cancelled = self._why_cancelled or why
             self._control.cancel()
@@ -179,11 +181,6 @@ class HeatmapJob:
 
     def wait(self, timeout: float | None = None) -> Heatmap:
         """Serve the GUI until the run is over; for scripts and the console.
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Seconds.
 
         Returns
         -------
@@ -195,6 +192,7 @@ class HeatmapJob:
         HeatmapError
             What ended the run, or that it was cancelled before its first window.
         TimeoutError
+            After `timeout` seconds; the run goes on.
         """
         end = None if timeout is None else time.monotonic() + timeout
         while not self.over:
@@ -230,7 +228,7 @@ class HeatmapJob:
         if self.over or not self._pace.due:
             return
         if self._task.begun:
-            self._show()
+            self._drawn.show(self._task)
         view = self._watch.new_view()
         if view is not None:
             self._task.look_at(view)
@@ -257,35 +255,6 @@ class HeatmapJob:
             self._told = trouble
             tell_warning(f"{self.title} is paused: {trouble}")
 
-    def _show(self) -> None:
-        """Draw what is new; first of all, make the layer."""
-        if self._live is None:
-            self._make_layer()
-        elif self.layer is not None:
-            self._task.shown.set()
-            self._live.refresh()
-
-    def _make_layer(self) -> None:
-        run, sample = self._task.run, self._task.sample
-        if run is None or sample is None or not self._watch.shows_slide:
-            return
-        self.heatmap, self.unit = run.heatmap, run.plan.model.unit
-        metadata = {"heatmap": self.heatmap, "job": self, "names": run.plan.names}
-        self._live = LiveLayer(run, sample, self.slide_layer, metadata)
-        # Making it and adding it are two steps, between which the mouse is answered.
-        QTimer.singleShot(STEP_MS, self._add_layer)
-
-    @guarded
-    def _add_layer(self) -> None:
-        viewer = self._watch.viewer
-        if self._live is None or self.layer is not None or not self._watch.shows_slide:
-            return
-        assert viewer is not None
-        self.layer = self._live.layer
-        viewer.add_layer(self.layer)
-        if not len(self.changed):
-            self._live.show_colorbar()
-
     def _on_removed(self, layer: Layer) -> None:
         if layer is self.slide_layer:
             self.cancel("the slide's layer was removed")
@@ -294,7 +263,7 @@ class HeatmapJob:
 
     @guarded
     def _on_begun(self) -> None:
-        self._show()
+        self._drawn.show(self._task)
 
     @guarded
     def _on_error(self, error: Exception) -> None:
@@ -303,12 +272,7 @@ class HeatmapJob:
     @guarded
     def _on_finished(self) -> None:
         """The worker is through: show the last of it, tell, and let go of everything."""
-        run = self._task.run
-        if self._task.begun:
-            self._show()
-            self._add_layer()
-        if run is not None and self.heatmap is not None:
-            self.heatmap.run = dict(run.record)
+        self._drawn.finish(self._task)
         self.state = self._end_state()
         self._over.set()
         JOBS.remove(self)
@@ -328,9 +292,6 @@ class HeatmapJob:
         if self._timer is not None:
             self._timer.stop()
             self._timer.deleteLater()
-        if self._live is not None:
-            self._live.finish()
-            QTimer.singleShot(COLORBAR_MS, self._live.show_colorbar)
         self._task.clear()
         self._bar.close()
         self._timer, self._worker = None, None

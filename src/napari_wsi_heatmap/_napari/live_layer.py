@@ -83,10 +83,6 @@ class LiveLayer:
         layer.colorbar.box = True
         return layer
 
-    def show_colorbar(self) -> None:
-        """Show napari's colour bar on the canvas; making it holds the GUI for a moment."""
-        self.layer.colorbar.visible = True
-
     def refresh(self) -> None:
         """Draw what is new, if anything is; cheap enough for ten times a second."""
         version = self._growing.version

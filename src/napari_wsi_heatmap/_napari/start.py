@@ -41,7 +41,7 @@ def start_job(viewer: Any, slide: Any, model: Any, **settings: Any) -> HeatmapJo
         raise HeatmapError(
             "another run goes on in this viewer", running.title, "wait for it, or cancel it"
         )
-    RunSettings.of({k: v for k, v in settings.items() if k not in NOT_OF_RUN + ("roi",)})
+    RunSettings.of({k: v for k, v in settings.items() if k not in (*NOT_OF_RUN, "roi")})
     layer = _layer_of(viewer, bare(slide))
     source = source_of(layer)
     job = HeatmapJob(

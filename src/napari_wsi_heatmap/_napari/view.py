@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import napari
 import numpy as np
 from napari.layers import Image, Layer
 from napari.utils.notifications import show_warning
 
-import napari
 from napari_wsi_heatmap._napari.colors import BLENDING, COLORMAP, OPACITY, PERCENTILES
 from napari_wsi_heatmap._napari.placement import placed_over
 from napari_wsi_heatmap._napari.slide_layer import frame_scanned, slide_layer

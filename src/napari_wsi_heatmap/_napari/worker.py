@@ -194,7 +194,7 @@ class RunWorker(WorkerBase):
             logger.info("%s failed", self._task.title, exc_info=True)
             raise
         # Even a SystemExit of a model: it would end the process, slide, layers and all.
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             logger.exception("%s failed", self._task.title)
             raise UnexpectedError(
                 f"unexpected {type(error).__name__}: {one_line(error)}", self._task.title

@@ -11,7 +11,6 @@ from napari_wsi_heatmap.errors import SlideOpenError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from napari_wsi_heatmap.slides.base import Slide
 
