@@ -88,13 +88,21 @@ def test_what_is_looked_at_comes_first():
     assert ((centre >= view[:2]) & (centre < view[2:])).all()
 
 
-def test_a_wide_view_is_at_most_one_block():
+def test_a_view_wider_than_a_block_gets_a_rough_map_first():
     grid = grid_of(60_000, 60_000, 256, 256)
-    everything = (0, 0, 60_000, 60_000)
-    order = GridOrder(grid, np.ones(grid.shape, bool), order="viewport", viewport=everything)
-    order.look_at(everything)
-    block = np.concatenate([region.index for region in order._viewport_regions()])
-    assert np.ptp(grid.positions(block), axis=0).max() <= BLOCK_SIDE
+    pending = np.ones(grid.shape, bool)
+    view = (20_000, 30_000, 50_000, 60_000)
+    order = GridOrder(grid, pending, order="viewport", viewport=view)
+    step = sparse_step(grid, pending, (256, 256))
+    sparse = [order.take().index for _ in range(len(pending[::step, ::step].ravel()))]
+    assert {len(index) for index in sparse} == {1}
+    centres = grid.positions(np.concatenate(sparse)) + 128
+    seen = ((centres >= view[:2]) & (centres < view[2:])).all(1)
+    assert seen.any()
+    assert not seen[int(seen.sum()) :].any()
+    block = grid.positions(order.take().index)
+    middle = np.array([35_000, 45_000])
+    assert np.abs(block - middle).max() < BLOCK_SIDE
 
 
 def test_a_regions_box_holds_its_windows():

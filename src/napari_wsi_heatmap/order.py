@@ -144,21 +144,32 @@ class GridOrder:
                     yield region_of((down + i) * self.grid.shape[1] + across + j, self.grid)
 
     def _sparse_pass(self, tile: tuple[int, int]) -> Iterator[Region]:
-        """Every n-th window of both axes, a region each; nothing if all would be touched."""
+        """Every n-th window of both axes, a region each; those that are looked at first."""
         step = sparse_step(self.grid, self._pending, tile)
-        down, across = np.nonzero(self._pending[::step, ::step])
-        for index in down * step * self.grid.shape[1] + across * step:
+        down, across = (i * step for i in np.nonzero(self._pending[::step, ::step]))
+        unseen = ~(self._seen(0)[down] & self._seen(1)[across])
+        order = np.argsort(unseen, kind="stable")
+        for index in (down * self.grid.shape[1] + across)[order]:
             yield region_of(np.array([index]), self.grid)
 
+    def _seen(self, axis: int) -> Mask:
+        """Which rows (Y,) or columns (X,) of windows have their centre in the viewport."""
+        low, high = self._viewport_sides()[axis]
+        centres = self.grid.spans_level0[axis].mean(1)
+        return (centres >= low) & (centres < high)
+
     def _viewport_regions(self) -> Iterator[Region]:
+        """Regions of what is looked at; none if that is more than a block.
+
+        Of a whole slide a rough map says more than its middle in full.
+        """
+        sides = self._viewport_sides()
+        down = self.grid.spec.downsample
+        if any(high - low > BLOCK_SIDE * d for (low, high), d in zip(sides, down, strict=True)):
+            return iter(())
         rows, cols = (
-            _window_range(span, low, high, BLOCK_SIDE * down)
-            for span, (low, high), down in zip(
-                self.grid.spans_level0,
-                self._viewport_sides(),
-                self.grid.spec.downsample,
-                strict=True,
-            )
+            _window_range(span, *side)
+            for span, side in zip(self.grid.spans_level0, sides, strict=True)
         )
         return self._regions(rows, cols)
 
@@ -272,10 +283,9 @@ def _block_cells(grid: WindowGrid, cell: int, axis: int) -> int:
     return cell * max(1, BLOCK_SIDE // (cell * grid.spec.stride[axis]))
 
 
-def _window_range(span: NDArray[np.float64], low: float, high: float, longest: float) -> slice:
-    """Windows whose centre lies in [low, high), at most `longest` of it around its middle."""
-    middle, half = (low + high) / 2, min(high - low, longest) / 2
+def _window_range(span: NDArray[np.float64], low: float, high: float) -> slice:
+    """Windows whose centre lies in [low, high); the nearest one if there is none."""
     centres = span.mean(1)
-    first, last = np.searchsorted(centres, [middle - half, middle + half])
+    first, last = np.searchsorted(centres, [low, high])
     first = min(int(first), len(centres) - 1)
     return slice(first, max(int(last), first + 1))

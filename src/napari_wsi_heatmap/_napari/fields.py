@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from magicgui.widgets import ComboBox, Label, LineEdit
+from magicgui.widgets import ComboBox, Container, Label, LineEdit
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QSizePolicy
 
@@ -60,9 +60,17 @@ def microns_of(field: LineEdit) -> float | None:
         raise GridError(f"{field.label} is {field.value!r}", do="give a number as 0.5") from None
 
 
-def text_line(name: str) -> Label:
+def align_labels(form: Container, widest: str) -> None:
+    """Give the labels of a form one width, that of the widest text in napari's font."""
+    for field in form:
+        label = field.native.parentWidget().layout().itemAt(0).widget()
+        # napari's font comes with its style sheet, later, and is wider.
+        label.setMinimumWidth(round(1.25 * label.fontMetrics().horizontalAdvance(widest)))
+
+
+def text_line(name: str, **options: Any) -> Label:
     """A line of text that wraps; never taken for HTML."""
-    line = Label(name=name, value="")
+    line = Label(name=name, value="", **options)
     line.native.setWordWrap(True)
     line.native.setTextFormat(Qt.TextFormat.PlainText)
     line.native.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)

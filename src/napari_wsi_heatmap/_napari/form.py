@@ -10,6 +10,7 @@ from magicgui.widgets import Container, FileEdit
 from napari.layers import Image, Shapes
 
 from napari_wsi_heatmap._napari.fields import (
+    align_labels,
     choice,
     microns_of,
     number,
@@ -49,13 +50,13 @@ class SettingsForm(Container):
         self._filled: tuple[Any, ...] = ()
         self._slide = choice("slide", self._slides)
         self._model = choice("model", lambda _: MODELS.names)
-        self._about = text_line("about")
+        self._about = text_line("about", label=" ")
         self._window = number(
-            "window (px)", "the model's own", "Side of what the model sees; or 224 x 112."
+            "window", "the model's own", "px: side of what the model sees; or 224 x 112"
         )
-        self._stride = number("stride (px)", "as the window", "From one window to the next.")
+        self._stride = number("stride", "as the window", "px: from one window to the next")
         self._scale = choice("resolution", [BY_MPP, BY_LEVEL])
-        self._mpp = number("µm per pixel", "the model's own", "At which the model sees the slide.")
+        self._mpp = number("µm/px", "the model's own", "at which the model sees the slide")
         self._level = choice("level", self._levels)
         self._tissue = choice("tissue", TISSUE, value=DEFAULTS["tissue"])
         self._region = choice("region", self._regions)
@@ -73,6 +74,7 @@ class SettingsForm(Container):
             labels=True,
         )  # fmt: skip
         self.margins = (0, 0, 0, 0)
+        align_labels(self, "resolution")
         self._slide.changed.connect(self._on_slide)
         self._model.changed.connect(self._on_model)
         self._scale.changed.connect(self._on_scale)
