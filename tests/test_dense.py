@@ -65,6 +65,18 @@ def test_mean_of_overlaps_bit_by_bit_in_any_order(order):
     assert (growing.saved_state == DONE).all()
 
 
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan, 3e38])
+def test_values_that_are_not_finite_blend_without_a_word(odd):
+    frame = frame_of()
+    values = outputs(frame)
+    values[::2], values[1::3] = odd, np.inf
+    growing = DenseMap(frame, np.zeros(frame.grid.shape, np.uint8))
+    add(growing, np.arange(frame.grid.size), values)
+    with np.errstate(all="ignore"):
+        expected = mean_of_overlaps(frame, values, range(frame.grid.size))
+    assert np.array_equal(growing.values, expected, equal_nan=True)
+
+
 def test_left_out_and_failed_windows_contribute_nothing():
     frame = frame_of()
     values = outputs(frame)

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from made import noise, noise_slide, pyramid_slide
+from napari_wsi_heatmap.coords import list_windows
 from napari_wsi_heatmap.errors import GridError, MissingMppError
 from napari_wsi_heatmap.grid import (
     EDGES,
     WindowSpec,
     count_windows,
     lay_grid,
-    list_windows,
     resolve_window,
 )
 from napari_wsi_heatmap.slides.array import ArraySlide
@@ -159,7 +159,20 @@ def test_listed_windows_are_rounded_to_pixels_of_the_level():
     assert list_windows(spec, np.array([[4, 9], [10.1, -3]])).corners.tolist() == [[1, 2], [3, -1]]
 
 
-@pytest.mark.parametrize("coords", [np.zeros((3, 3)), np.zeros(4), np.array([[np.nan, 0]])])
+def test_a_lattice_that_no_memory_holds_is_refused_at_once():
+    with pytest.raises(GridError, match=r"100000 x 100000 windows are too many.*larger stride"):
+        grid_of((100_000, 100_000), 1, 1, "pad")
+
+
+@pytest.mark.parametrize(("window", "settings"), [(20_000, {}), (64, {"mpp": 1e4})])
+def test_a_window_that_no_memory_holds_is_refused_at_once(window, settings):
+    with pytest.raises(GridError, match="too large"):
+        resolve_window(noise_slide(), window, **settings)
+
+
+@pytest.mark.parametrize(
+    "coords", [np.zeros((3, 3)), [1, 2], [[np.nan, 0]], [[1e300, 0]], [[0, 0], [1]], "a.h5", None]
+)
 def test_coordinates_that_make_no_sense(coords):
     with pytest.raises(GridError, match="coordinates"):
         list_windows(resolve_window(noise_slide(), 16), coords)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 import zarr
 
 import napari_wsi_heatmap as wh
 from made import FaultySlide, mean_grey, mean_rgb, noise_slide, pyramid_slide, quarter_means
 from napari_wsi_heatmap.errors import ModelOutputError, StoreError, StoreExistsError
-from napari_wsi_heatmap.states import FAILED
+from napari_wsi_heatmap.states import DONE, FAILED, NOT_FINITE
 
 
 def saved(tmp_path, coords, function=mean_rgb, slide=None, **settings):
@@ -96,6 +97,17 @@ def test_is_a_valid_ome_zarr(tmp_path):
     models = pytest.importorskip("ome_zarr_models.v05.image")
     _, heatmap = saved(tmp_path, [[0, 0], [64, 64]], mean_grey)
     models.Image.from_zarr(zarr.open_group(str(heatmap.path), mode="r"))
+
+
+def test_windows_that_overlap_and_are_not_finite(tmp_path):
+    infinite = iter([1, -1] * 100)
+
+    def model(batch):
+        return batch.mean((1, 2, 3)) / 0 * torch.tensor([next(infinite) for _ in batch])
+
+    _, heatmap = saved(tmp_path, [[0, 0], [7, 0], [3, 5]], model)
+    assert np.isnan(heatmap.values[0]).any()
+    assert (heatmap.state == DONE | NOT_FINITE).all()
 
 
 def test_a_list_is_never_continued(tmp_path):

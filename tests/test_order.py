@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_wsi_heatmap.grid import WindowList, WindowSpec, lay_grid
-from napari_wsi_heatmap.order import BLOCK_SIDE, GridOrder, ListOrder, sparse_step
+from napari_wsi_heatmap.coords import WindowList
+from napari_wsi_heatmap.grid import WindowSpec, lay_grid
+from napari_wsi_heatmap.order import BLOCK_SIDE, GridOrder, ListOrder, sparse_step, tiles_touched
 
 
 def grid_of(height, width, window=64, stride=64, edge="pad", down=1.0):
@@ -133,6 +134,28 @@ def test_the_sparse_pass_touches_few_tiles_and_the_whole_slide(window, stride):
     assert len(tiles) <= 0.05 * every + 1
     assert max(y for y, *_ in boxes) > 25_000
     assert len(boxes) >= 40
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.tuples(st.integers(1, 900), st.integers(1, 900)),
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.sampled_from(["pad", "flush", "centre"]),
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    st.integers(1, 4),
+    st.integers(0, 2**32 - 1),
+)
+def test_tiles_touched_are_counted_as_if_painted(shape, window, stride, edge, tile, step, seed):
+    grid = grid_of(*shape, window, max(stride, 9), edge)
+    pending = np.random.default_rng(seed).random(grid.shape) < 0.3
+    painted = np.zeros((1300, 1300), bool)
+    sparse = np.zeros_like(pending)
+    sparse[::step, ::step] = pending[::step, ::step]
+    for y, x in grid.origins(np.flatnonzero(sparse)).tolist():
+        painted[y // tile[0] : (y + window - 1) // tile[0] + 1,
+                x // tile[1] : (x + window - 1) // tile[1] + 1] = True  # fmt: skip
+    assert tiles_touched(grid, pending, tile, step) == painted.sum()
 
 
 def test_stride_56_on_tiles_of_256_takes_every_32nd_window():

@@ -18,6 +18,7 @@ from napari_wsi_heatmap import store as store_module
 from napari_wsi_heatmap.errors import StoreError, StoreExistsError, StoreLockedError
 from napari_wsi_heatmap.heatmap import frame_from_json, frame_to_json
 from napari_wsi_heatmap.lock import StoreLock
+from napari_wsi_heatmap.ome import halve
 from napari_wsi_heatmap.runfolder import is_store
 from napari_wsi_heatmap.store import HeatmapStore
 
@@ -76,6 +77,13 @@ def test_coarser_levels_are_means_of_what_has_a_value(tmp_path, monkeypatch):
     assert scale["scale"][1] == 64
     # (f − 1)/2 cells of 32 µm beyond the 15.75 µm of the first cell
     assert translation["translation"][1] == pytest.approx(15.75 + 16)
+
+
+def test_coarser_levels_of_values_that_are_not_finite():
+    fine = np.array([[[np.inf, -np.inf, 3e38, 3e38], [1, 2, 3e38, np.nan]]], np.float32)
+    coarse = halve(fine)
+    assert np.isnan(coarse[0, 0, 0])
+    assert coarse[0, 0, 1] == np.inf
 
 
 def test_without_calibration_no_unit_is_claimed(tmp_path):

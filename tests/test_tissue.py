@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from skimage.measure import points_in_poly
 
 from made import FaultySlide, noise, noise_slide
 from napari_wsi_heatmap import tissue
@@ -143,11 +144,32 @@ def test_polygons_select_windows_by_their_centre():
     assert (rows + cols <= 9).all()
 
 
+def test_one_polygon_need_not_be_in_a_list_and_many_add_up():
+    slide = noise_slide(400, 400)
+    grid = grid_of(slide, 40, 7)
+    rng = np.random.default_rng(0)
+    polygons = [rng.uniform(-50, 450, (5, 2)) for _ in range(6)]
+    states = [
+        select_windows(slide, grid, TissueMask(None), roi=roi).state
+        for roi in (polygons, *polygons)
+    ]
+    chosen = [state_of(state) == PENDING for state in states]
+    assert np.array_equal(chosen[0], np.any(chosen[1:], 0))
+    centres = grid.positions(np.arange(grid.size)) + 20
+    inside = points_in_poly(centres, polygons[0]).reshape(grid.shape)
+    assert np.array_equal(chosen[1], inside)
+    assert 0 < inside.sum() < grid.size
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"roi": (5000, 5000, 6000, 6000)}, "no window is left.*region lies on the slide"),
+        ({"roi": (300, 300, 0, 0)}, "no window is left.*region lies on the slide"),
+        ({"roi": []}, "no window is left"),
         ({"roi": [np.zeros((2, 2))]}, "polygons"),
+        ({"roi": [np.array([[0, 0], [0, 300], [300, np.nan]])]}, "the region is .*polygons"),
+        ({"tissue_min": "half"}, "tissue_min is 'half'"),
     ],
 )
 def test_regions_that_make_no_sense(arguments, message):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.launch import compute_heatmap, predict_windows, resume, run
     from napari_wsi_heatmap.models import load_model
     from napari_wsi_heatmap.settings import RunSettings
-    from napari_wsi_heatmap.show import show_heatmap
+    from napari_wsi_heatmap.show import register_model, show_heatmap
     from napari_wsi_heatmap.slides import open_slide
 
 _HOMES = {
@@ -41,6 +41,7 @@ _HOMES = {
     "open_heatmap": "heatmap",
     "open_slide": "slides",
     "predict_windows": "launch",
+    "register_model": "show",
     "resume": "launch",
     "run": "launch",
     "show_heatmap": "show",
@@ -57,6 +58,7 @@ __all__ = [
     "open_heatmap",
     "open_slide",
     "predict_windows",
+    "register_model",
     "resume",
     "run",
     "show_heatmap",

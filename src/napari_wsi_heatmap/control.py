@@ -21,7 +21,6 @@ class RunControl:
         self.pauses_on_trouble = pauses_on_trouble
         self.cancelled = threading.Event()
         self.reason = ""
-        self._waited = False
         self._going = threading.Event()
         self._going.set()
 
@@ -44,15 +43,9 @@ class RunControl:
         """End the run at its next batch; what is computed is kept, and can be resumed."""
         self.cancelled.set()
 
-    def was_paused(self) -> bool:
-        """Whether it waited since this was last asked."""
-        waited, self._waited = self._waited, False
-        return waited
-
     def wait_while_paused(self) -> bool:
         """Block while paused; return whether to go on (False: cancelled)."""
         while not self._going.wait(POLL_S):
-            self._waited = True
             if self.cancelled.is_set():
                 return False
         return not self.cancelled.is_set()

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_wsi_heatmap.predict import enough_memory
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from napari_wsi_heatmap.grid import WindowGrid, WindowList
+    from napari_wsi_heatmap.coords import WindowList
+    from napari_wsi_heatmap.grid import WindowGrid
     from napari_wsi_heatmap.loader import LoadedRegion
 
     Index = NDArray[np.int64]
@@ -61,7 +64,8 @@ class BatchCutter:
         self._filled = 0
         self._index: list[Index] = []
         # Zeros, so that the tail of the last batch is the same whatever came before it.
-        self._patches = torch.zeros(self._shape, dtype=torch.uint8, device=self._device)
+        with enough_memory(f"batches of {self._shape[0]} x {self._shape[2]} x {self._shape[3]} px"):
+            self._patches = torch.zeros(self._shape, dtype=torch.uint8, device=self._device)
 
     def cut(self, loaded: LoadedRegion) -> Iterator[Batch]:
         """Take the windows of a region; yield each batch that gets full."""

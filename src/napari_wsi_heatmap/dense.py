@@ -42,14 +42,15 @@ class DenseMap(GrowingMap):
         self._open_chunks: dict[int, int] = {}
         self._begin(self._pending_chunks())
 
-    def restore(self, values: Any, state: States) -> None:
+    def restore(self, values: Any, state: States) -> int:
         """Take over saved chunks; windows that touch an unfinished chunk are computed again."""
-        super().restore(values, state)
+        lost = super().restore(values, state)
         unfinished = self._pending_chunks()
         done = np.flatnonzero(state_of(self.state) == DONE).tolist()
         again = [i for i in done if not unfinished.isdisjoint(self._chunks(i))]
         self.state.ravel()[again] &= ~np.uint8(STATE_BITS)
         self._begin(unfinished)
+        return lost
 
     def _pending_chunks(self) -> set[Chunk]:
         return {c for i in np.flatnonzero(self.pending).tolist() for c in self._chunks(i)}
@@ -100,16 +101,16 @@ class DenseMap(GrowingMap):
         size = tuple(side.stop - side.start for side in box)
         total = np.zeros((self.frame.channels, *size), np.float32)
         weight = np.zeros(size, np.float32)
-        touching = self._windows(chunk)
-        for i in touching:
-            if (patch := self._kept.get(i)) is None:
-                continue
-            rows, cols = self.frame.box(i)
-            y, x = _overlap(rows, box[0]), _overlap(cols, box[1])
-            at = _shift(y, box[0]), _shift(x, box[1])
-            total[:, *at] += patch[:, _shift(y, rows), _shift(x, cols)]
-            weight[at] += 1
-        with np.errstate(invalid="ignore"):
+        touching = self._windows(chunk).tolist()
+        with np.errstate(invalid="ignore", over="ignore"):  # a model may return what is not finite
+            for i in touching:
+                if (patch := self._kept.get(i)) is None:
+                    continue
+                rows, cols = self.frame.box(i)
+                y, x = _overlap(rows, box[0]), _overlap(cols, box[1])
+                at = _shift(y, box[0]), _shift(x, box[1])
+                total[:, *at] += patch[:, _shift(y, rows), _shift(x, cols)]
+                weight[at] += 1
             self.values[:, *box] = np.where(weight > 0, total / weight, np.nan)
         self._touch([chunk])
         self._release(touching)
@@ -149,14 +150,13 @@ class DenseMap(GrowingMap):
             for x in range(cols.start // self.chunk, (cols.stop - 1) // self.chunk + 1):
                 yield y, x
 
-    def _windows(self, chunk: Chunk) -> list[int]:
-        """Windows that touch a chunk, in grid order."""
+    def _windows(self, chunk: Chunk) -> Index:
+        """Flat indices of the windows that touch a chunk, in grid order."""
         down, across = (
             np.flatnonzero((o < (c + 1) * self.chunk) & (o + n > c * self.chunk))
             for o, n, c in zip(self.frame.offsets, self.frame.patch_cells, chunk, strict=True)
         )
-        index: list[int] = (down[:, None] * self.state.shape[1] + across).ravel().tolist()
-        return index
+        return (down[:, None] * self.state.shape[1] + across).ravel()
 
 
 def new_map(frame: MapFrame, state: States) -> GrowingMap:

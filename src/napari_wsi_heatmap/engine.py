@@ -8,20 +8,22 @@ saves. Nothing is called back.
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_wsi_heatmap import at_exit
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.cut import BatchCutter
 from napari_wsi_heatmap.dense import new_map
-from napari_wsi_heatmap.errors import SlideChangedError, StoreFullError
+from napari_wsi_heatmap.errors import HeatmapError, SlideChangedError, StoreFullError
 from napari_wsi_heatmap.heatmap import Heatmap, Piece
 from napari_wsi_heatmap.loader import Loader
-from napari_wsi_heatmap.order import GridOrder
+from napari_wsi_heatmap.order import REGION_SIDE, GridOrder
 from napari_wsi_heatmap.output import RunOutput
+from napari_wsi_heatmap.plan import place_model
 from napari_wsi_heatmap.states import DONE, FAILED, HANGS_OVER, NOT_FINITE, count_states
 from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
 
@@ -70,6 +72,8 @@ class Run:
         What `load_model` makes the model from again, for a later resume.
     again : bool
         Compute windows that failed once more.
+    closes_slide : bool
+        Whether the slide is the run's own, to be closed at its end.
 
     Attributes
     ----------
@@ -85,14 +89,16 @@ class Run:
         *,
         model_spec: str | None = None,
         again: bool = False,
+        closes_slide: bool = False,
     ) -> None:
-        self.plan = plan
+        self.plan, self._closes_slide, self._begun = plan, closes_slide, False
         self.control = control or RunControl()
         self.growing: GrowingMap = new_map(plan.frame, plan.selection.state)
         self._output = RunOutput(plan, self.growing, out, model_spec, again=again)
         self._computed, self._active_s = 0, 0.0
         self._tick = self._checked = time.monotonic()
-        slide = CachedSlide(plan.slide, TileCache(plan.settings.memory_bytes // 2))
+        self._tiles = TileCache(plan.settings.memory_bytes // 2)
+        slide = CachedSlide(plan.slide, self._tiles)
         self._order = GridOrder(
             plan.grid,
             self.growing.pending,
@@ -107,19 +113,27 @@ class Run:
             self._order,
             self.control.cancelled,
             readers=plan.settings.reader_threads,
-            memory=plan.settings.memory_bytes // 2,
+            memory=min(plan.settings.memory_bytes // 2, self._read_ahead),
         )
+
+    @property
+    def _read_ahead(self) -> int:
+        """Bytes of regions: enough to keep all readers busy.
+
+        What is read ahead is computed before what somebody begins to look at, so no more.
+        """
+        return (self.plan.settings.reader_threads + 2) * 3 * REGION_SIDE**2
 
     def pieces(self) -> Iterator[Piece]:
         """Compute what is pending; yield each batch as it is done.
 
-        Closing the generator, cancelling, an error or the end all leave the store complete up to
-        the last piece, with the reason in its record.
+        Closing the generator, cancelling, an error, the end, or the end of Python all leave the
+        store complete up to the last piece, with the reason in its record.
         """
         with self._session():
             cutter = BatchCutter(self.plan.grid, self.plan.batch_size, self.plan.predictor.device)
             for loaded in self._loader:
-                if loaded.failed:
+                if loaded.failed and self._go_on(slide_now=True):
                     yield self._fail(loaded)
                 for batch in cutter.cut(loaded):
                     if not self._go_on():
@@ -128,6 +142,8 @@ class Run:
             for batch in cutter.tail():
                 if self._go_on():
                     yield self._compute(batch)
+            self._check_counts()
+            self._go_on(saving=True)
 
     def look_at(self, viewport: Box) -> None:
         """Compute what somebody looks at next: (y0, x0, y1, x1), level-0 pixels."""
@@ -161,7 +177,8 @@ class Run:
         return Progress(planned, counts["done"], counts["failed"], rate, left, waiting)
 
     def _compute(self, batch: Batch) -> Piece:
-        values = self.plan.predictor(batch.patches, len(batch.index))  # (n, C[, h, w])
+        n, shape = len(batch.index), self.plan.value_shape
+        values = self.plan.predictor(batch.patches, n, shape)  # (n, C[, h, w])
         finite = np.isfinite(values.reshape(len(values), -1)).all(1)
         state = np.where(finite, DONE, DONE | NOT_FINITE).astype(np.uint8)
         return self._place(batch.index, values, state)
@@ -169,8 +186,7 @@ class Run:
     def _fail(self, loaded: LoadedRegion) -> Piece:
         self._output.failures |= loaded.failed
         index = np.array(sorted(loaded.failed), np.int64)
-        cells = self.plan.frame.patch_cells if self.plan.frame.dense else ()
-        values = np.full((len(index), self.plan.frame.channels, *cells), np.nan, np.float32)
+        values = np.full((len(index), *self.plan.value_shape), np.nan, np.float32)
         return self._place(index, values, np.full(len(index), FAILED, np.uint8))
 
     def _place(
@@ -187,21 +203,31 @@ class Run:
         self._computed, self._active_s = self._computed + windows, self._active_s + now - self._tick
         self._tick = now
 
-    def _go_on(self) -> bool:
+    def _go_on(self, *, slide_now: bool = False, saving: bool = False) -> bool:
         """Wait while paused; False when cancelled; raise what must stop the run."""
-        while self.control.wait_while_paused():
-            self._tick = time.monotonic() if self.control.was_paused() else self._tick
-            self._check_slide()
+        while self._wait():
+            self._check_slide(now=slide_now)
             try:
                 self._output.check()
+                if saving:
+                    self._output.save()
             except StoreFullError as full:
                 if not self.control.pauses_on_trouble:
                     raise
                 self.control.pause(str(full))
-                self._output.paused(str(full))
             else:
                 return True
         return False
+
+    def _wait(self) -> bool:
+        """Wait while paused, and say so in the record; False when cancelled."""
+        if not self.control.paused:
+            return not self.control.cancelled.is_set()
+        self._output.paused(self.control.reason)
+        going = self.control.wait_while_paused()
+        self._output.resumed()
+        self._tick = time.monotonic()
+        return going
 
     def _check_slide(self, *, now: bool = False) -> None:
         if not now and time.monotonic() - self._checked < CHECK_S:
@@ -213,12 +239,29 @@ class Run:
                 reason, self.plan.slide.path, "what was computed before is kept; begin a new output"
             )
 
+    def _check_counts(self) -> None:
+        """Every window that was planned is done or failed, or somebody wanted it otherwise."""
+        left = int(np.count_nonzero(self.growing.pending))
+        if left and not self.control.cancelled.is_set():
+            raise HeatmapError(
+                f"{left} windows were planned and never computed",
+                self.plan.slide.path,
+                "resume the run to compute them, and report this",
+            )
+
     @contextmanager
     def _session(self) -> Iterator[None]:
-        """Open the output; close it, the loader and the model whatever happens."""
+        """Open output and model; close them, the loader and the slide whatever happens."""
+        if self._begun:
+            raise HeatmapError(
+                "this run was iterated before", do="start another: an output is continued"
+            )
+        self._begun = True
         self._checked = self._tick = time.monotonic()
         error: BaseException | None = None
         try:
+            at_exit.remember(self._end_with_python)
+            place_model(self.plan.model, self.plan.predictor.device)
             self._output.open()
             yield
             self._check_slide(now=True)
@@ -228,11 +271,23 @@ class Run:
             error = raised
             raise
         finally:
-            self._loader.close()
-            self.plan.model.restore()
-            self._note_seconds()
-            cancelled = self.control.cancelled.is_set()
-            self._output.close(error, "cancelled" if cancelled else "interrupted")
+            self._close(error)
+
+    def _close(self, error: BaseException | None) -> None:
+        stopped = "cancelled" if self.control.cancelled.is_set() else "interrupted"
+        with ExitStack() as each:  # the last first, whatever another one raises
+            if self._closes_slide:
+                each.callback(self.plan.slide.close)
+            each.callback(at_exit.forget, self._end_with_python)
+            each.callback(self._output.close, error, stopped)
+            each.callback(self._note_seconds)
+            each.callback(self.plan.model.restore)
+            each.callback(self._tiles.clear)
+            each.callback(self._loader.close)
+
+    def _end_with_python(self) -> None:
+        self.control.cancel()
+        self._output.close(None, "the program ended")
 
     def _note_seconds(self) -> None:
         seconds = self.record["seconds"]

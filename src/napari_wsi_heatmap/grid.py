@@ -13,7 +13,7 @@ Positions are (y, x). A window is addressed by its flat index into the lattice (
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from napari_wsi_heatmap.errors import GridError, MissingMppError
+from napari_wsi_heatmap.sides import pair_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from napari_wsi_heatmap.sides import Sides
     from napari_wsi_heatmap.slides.base import Slide
 
-    Sides = int | Sequence[int]
     LevelChoice = int | Callable[[Slide], int] | None
 
 Edge = Literal["pad", "flush", "drop", "centre"]
@@ -37,6 +38,10 @@ EDGES: tuple[str, ...] = get_args(Edge)
 
 LEVEL_TOLERANCE = 1.05
 """A level up to 5 % coarser than asked still serves: scanners round their calibration."""
+MOST_PIXELS = 1 << 28
+"""Pixels of a window at most (16384 x 16384): a few of them must lie in memory as floats."""
+MOST_WINDOWS = 1 << 30
+"""Windows of a lattice at most: a byte each for its state, four for each of its values."""
 
 
 @dataclass(frozen=True)
@@ -124,28 +129,6 @@ class WindowGrid:
         return span * self.spec.downsample[axis]
 
 
-@dataclass(frozen=True)
-class WindowList:
-    """Windows that lie on no lattice, at positions given by the user."""
-
-    spec: WindowSpec
-    corners: NDArray[np.int64]
-    """(N, 2) top-left (y, x), pixels of the level read."""
-
-    @property
-    def size(self) -> int:
-        """Number of windows."""
-        return len(self.corners)
-
-    def origins(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Top-left corners (N, 2) of windows, pixels of the level read."""
-        return self.corners[index]
-
-    def positions(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Top-left corners (N, 2) of windows, level-0 pixels."""
-        return self.origins(index) * np.asarray(self.spec.downsample)
-
-
 def resolve_window(
     slide: Slide,
     window: Sides,
@@ -175,7 +158,8 @@ def resolve_window(
     GridError
         If sizes are not positive or the level does not exist.
     """
-    window, stride = _pair(window, "window"), _pair(stride or window, "stride")
+    window = pair_of(window, "window")
+    stride = window if stride is None else pair_of(stride, "stride")
     if level is not None or mpp is None:
         chosen = _given_level(slide, level)
         return _spec(slide, chosen, window, window, stride)
@@ -192,6 +176,12 @@ def _spec(
     stride: tuple[int, int],
     notices: tuple[str, ...] = (),
 ) -> WindowSpec:
+    if max(math.prod(window), math.prod(footprint)) > MOST_PIXELS:
+        raise GridError(
+            f"a window of {footprint[0]} x {footprint[1]} px is too large",
+            f"level {level} of {slide.name}",
+            "choose a smaller window, or a level or mpp that is coarser",
+        )
     downsample = slide.levels[level].downsample
     return WindowSpec(level, downsample, window, footprint, stride, slide.mpp, notices)
 
@@ -224,6 +214,12 @@ def lay_grid(spec: WindowSpec, level_shape: tuple[int, int], edge: str = "pad") 
             f"level {spec.level} of {level_shape[0]} x {level_shape[1]} px",
             "use a smaller window or edge='pad'",
         )
+    if rows * cols > MOST_WINDOWS:
+        raise GridError(
+            f"{rows} x {cols} windows are too many",
+            f"level {spec.level} of {level_shape[0]} x {level_shape[1]} px",
+            "use a larger stride",
+        )
     notices = spec.notices
     if any(k > side for k, side in zip(spec.footprint, level_shape, strict=True)):
         notices += ("the window is larger than the slide: it is filled up with background",)
@@ -245,31 +241,19 @@ def count_windows(side: int, window: int, stride: int, edge: str) -> int:
     return min(reaching, -(-side // stride))
 
 
-def list_windows(spec: WindowSpec, coords: NDArray[np.floating]) -> WindowList:
-    """Put windows at level-0 positions onto the level read.
-
-    Parameters
-    ----------
-    coords : (N, 2) array
-        Top-left (y, x), level-0 pixels; rounded to whole pixels of the level.
-    """
-    coords = np.asarray(coords)
-    if coords.ndim != 2 or coords.shape[1] != 2 or not np.issubdtype(coords.dtype, np.number):
-        raise GridError(
-            f"coordinates are {coords.dtype} {coords.shape}", do="give (N, 2) numbers (y, x)"
-        )
-    if not np.isfinite(coords).all():
-        raise GridError("some coordinates are not finite", do="give level-0 pixels (y, x)")
-    return WindowList(spec, np.rint(coords / np.asarray(spec.downsample)).astype(np.int64))
-
-
 def _given_level(slide: Slide, level: LevelChoice) -> int:
-    chosen = level(slide) if callable(level) else (level or 0)
-    if not 0 <= chosen < len(slide.levels):
+    chosen = level(slide) if callable(level) else (0 if level is None else level)
+    try:
+        index = operator.index(chosen)
+    except TypeError:
+        index = -1
+    if isinstance(chosen, bool) or not 0 <= index < len(slide.levels):
         raise GridError(
-            f"no level {chosen}", slide.name, f"the slide has levels 0 to {len(slide.levels) - 1}"
+            f"no level {chosen!r}",
+            slide.name,
+            f"the slide has levels 0 to {len(slide.levels) - 1}",
         )
-    return int(chosen)
+    return index
 
 
 def _level_for(slide: Slide, mpp: float) -> tuple[int, tuple[str, ...]]:
@@ -302,13 +286,6 @@ def _scaled(sides: tuple[int, int], ratio: tuple[float, float]) -> tuple[int, in
 
 def _times(sides: tuple[int, int], factors: tuple[float, float]) -> tuple[float, float]:
     return sides[0] * factors[0], sides[1] * factors[1]
-
-
-def _pair(sides: Sides, what: str) -> tuple[int, int]:
-    height, width = sides if isinstance(sides, Sequence) else (sides, sides)
-    if int(height) != height or int(width) != width or height < 1 or width < 1:
-        raise GridError(f"{what} is {sides}", do="give whole pixels, at least 1")
-    return int(height), int(width)
 
 
 def _positive(mpp: float) -> float:

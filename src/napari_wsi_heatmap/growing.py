@@ -10,7 +10,10 @@ operating system pages.
 
 from __future__ import annotations
 
+import errno
 import math
+import os
+import shutil
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -18,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_wsi_heatmap.states import PENDING, state_of
+from napari_wsi_heatmap.errors import StoreError, StoreFullError
+from napari_wsi_heatmap.states import DONE, HANGS_OVER, NOT_FINITE, PENDING, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -70,18 +74,56 @@ class GrowingMap:
         self._dirty: set[Chunk] = set()
         self._lock = threading.Lock()
 
-    def restore(self, values: Any, state: States) -> None:
+    def restore(self, values: Any, state: States) -> int:
         """Take over what an earlier run has saved.
 
         Parameters
         ----------
         values : array-like (C, My, Mx)
+            May raise StoreError where a chunk is damaged.
         state : (Y, X) uint8
+
+        Returns
+        -------
+        int
+            Number of windows that were called done, and whose values are not there: they are
+            pending again.
         """
-        for box in boxes_of(self.values.shape[1:], self.chunk):
-            self.values[:, *box] = values[:, *box]
         self.state[:] = state
+        lost = 0
+        for i, j in np.ndindex(*(-(-side // self.chunk) for side in self.values.shape[1:])):
+            chunk = i, j
+            box = chunk_box(chunk, self.chunk, self.values.shape[1:])
+            try:
+                self.values[:, *box] = values[:, *box]
+            except StoreError:
+                self.values[:, *box] = np.nan
+                lost += self._forget(self._done(chunk))
+            else:
+                if np.isnan(self.values[:, *box]).all((1, 2)).any():  # each channel has a file
+                    lost += self._forget_missing(self._done(chunk))
         self.version += 1
+        return lost
+
+    def _done(self, chunk: Chunk) -> Index:
+        """Flat indices of the windows over a chunk that are called done."""
+        windows = self._windows(chunk)
+        return windows[state_of(self.state.ravel()[windows]) == DONE]
+
+    def _windows(self, chunk: Chunk) -> Index:
+        """Flat indices of the windows over a chunk, in grid order."""
+        rows, cols = chunk_box(chunk, self.chunk, self.state.shape)
+        index = np.arange(rows.start, rows.stop)[:, None] * self.state.shape[1]
+        return (index + np.arange(cols.start, cols.stop)).ravel()
+
+    def _forget_missing(self, done: Index) -> int:
+        """Forget the windows of an empty chunk, unless the model itself gave no finite values."""
+        said = (self.state.ravel()[done] & NOT_FINITE).all()
+        return 0 if said else self._forget(done)
+
+    def _forget(self, windows: Index) -> int:
+        self.state.ravel()[windows] &= np.uint8(HANGS_OVER)
+        return len(windows)
 
     @property
     def pending(self) -> NDArray[np.bool_]:
@@ -127,10 +169,26 @@ def empty_values(shape: tuple[int, ...]) -> Values:
     nbytes = 4 * math.prod(shape)
     if nbytes <= SCRATCH_BYTES:
         return np.full(shape, np.nan, np.float32)
-    scratch = tempfile.TemporaryFile(prefix="wsi-heatmap-")  # noqa: SIM115 - lives with the map
-    values: Values = np.memmap(scratch, np.float32, "w+", shape=shape)
+    with tempfile.TemporaryFile(prefix="wsi-heatmap-") as scratch:  # the map keeps it, nameless
+        _reserve(scratch.fileno(), nbytes)
+        values: Values = np.memmap(scratch, np.float32, "w+", shape=shape)
     values.fill(np.nan)
     return values
+
+
+def _reserve(file: int, nbytes: int) -> None:
+    """Take the room of a scratch file now: later, a full disk would end the process."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, nbytes)
+        elif shutil.disk_usage(tempfile.gettempdir()).free < nbytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise StoreFullError(
+            f"no room for a map of {nbytes >> 20} MB while it grows: {error.strerror}",
+            tempfile.gettempdir(),
+            "make room there, set TMPDIR to another disk, or use a larger stride",
+        ) from error
 
 
 def chunk_box(chunk: Chunk, side: int, shape: tuple[int, ...]) -> Box:

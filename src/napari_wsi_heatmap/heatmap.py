@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_wsi_heatmap.errors import StoreError
 from napari_wsi_heatmap.frame import MapFrame
 from napari_wsi_heatmap.grid import WindowGrid, WindowSpec
 from napari_wsi_heatmap.states import DONE, state_of
@@ -182,18 +181,18 @@ def open_heatmap(path: str | Path) -> Heatmap:
         If the path holds no heatmap of ours.
     """
     from napari_wsi_heatmap.listmap import LIST, open_list
+    from napari_wsi_heatmap.runfolder import folder_of, reading
     from napari_wsi_heatmap.store import HeatmapStore
 
-    path = Path(path)
+    path = folder_of(path)
     store = HeatmapStore.open(path)
     record = store.read_record()
-    try:
+    with reading(path, "the record of the run"):
         if record.get("kind") == LIST:
             return open_list(path, record)
         frame = frame_from_json(record["frame"])
+        store.refuse_misfit(frame)
         return Heatmap(store.values, store.state, frame, record, path)
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"the record of the run is damaged: {error!r}", path) from error
 
 
 def frame_to_json(frame: MapFrame) -> dict[str, Any]:

@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.engine import Run
@@ -16,15 +16,22 @@ from napari_wsi_heatmap.errors import ModelLoadError, StoreError
 from napari_wsi_heatmap.listmap import LIST
 from napari_wsi_heatmap.models import BUILTIN, load_model
 from napari_wsi_heatmap.plan import plan_run
-from napari_wsi_heatmap.runfolder import is_store, read_record
+from napari_wsi_heatmap.runfolder import (
+    folder_of,
+    is_store,
+    read_record,
+    reading,
+    refuse_foreign,
+)
 from napari_wsi_heatmap.settings import RunSettings
 from napari_wsi_heatmap.slides import open_slide
-from napari_wsi_heatmap.store import HeatmapStore
+from napari_wsi_heatmap.slides.base import Slide
 from napari_wsi_heatmap.windowlist import predict_list
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -32,7 +39,6 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.control import RunControl
     from napari_wsi_heatmap.heatmap import Heatmap, Piece
     from napari_wsi_heatmap.models.base import HeatmapModel
-    from napari_wsi_heatmap.slides.base import Slide
 
     SlideLike = str | os.PathLike[str] | Slide
     PathLike = str | os.PathLike[str]
@@ -52,6 +58,7 @@ def run(
     Parameters
     ----------
     slide : path or Slide
+        A path is opened, and closed when the run ends.
     model : str, HeatmapModel, nn.Module or callable
         See `load_model`.
     out : path, optional
@@ -125,15 +132,49 @@ def prepare(
     Run
         ``run.pieces()`` iterates it, `complete` runs it to its end.
     """
+    asked = RunSettings.of(settings)
+    return _planned(slide, model, asked, out=out, control=control, trust=trust, again=again)
+
+
+def _planned(
+    slide: SlideLike,
+    model: Any,
+    asked: RunSettings,
+    *,
+    out: PathLike | None,
+    control: RunControl | None,
+    trust: str | bool | None = None,
+    again: bool = False,
+    mpp: list[float] | None = None,
+) -> Run:
+    path = None if out is None else folder_of(out)
+    if path is not None:
+        refuse_foreign(path)
+    loaded = _load(model, trust)
+    with _opened(slide, mpp) as (opened, ours):
+        plan = plan_run(opened, loaded, _settings_for(path, asked))
+        return Run(plan, path, control, model_spec=_spec_of(loaded), again=again, closes_slide=ours)
+
+
+@contextmanager
+def _opened(slide: SlideLike, mpp: list[float] | None = None) -> Iterator[tuple[Slide, bool]]:
+    """Yield the slide, and whether it is ours to close: so it is if what follows fails."""
+    opened = slide if isinstance(slide, Slide) else open_slide(slide, mpp=mpp)
+    ours = opened is not slide
+    try:
+        yield opened, ours
+    except BaseException:
+        if ours:
+            opened.close()
+        raise
+
+
+def _load(model: Any, trust: str | bool | None) -> HeatmapModel:
     if isinstance(model, (list, tuple)):
         raise ModelLoadError(
             f"{len(model)} models in one run are not supported yet", do="run them one by one"
         )
-    path = None if out is None else Path(out)
-    resolved = _settings_for(path, RunSettings.of(settings))
-    loaded = load_model(model, trust=trust)
-    plan = plan_run(open_slide(slide), loaded, resolved)
-    return Run(plan, path, control, model_spec=_spec_of(loaded), again=again)
+    return load_model(model, trust=trust)
 
 
 def complete(run: Run, *, progress: bool = True) -> Heatmap:
@@ -168,18 +209,18 @@ def resume(
     again : bool
         Compute windows that failed once more.
     """
-    record = HeatmapStore.open(Path(out)).read_record()
+    path = folder_of(out)
+    record = read_record(path)
     if record.get("kind") == LIST:
-        raise StoreError("a list of windows is never continued", out, "begin a new output")
-    settings = record["settings"] | {"batch_size": record["plan"]["batch_size"]}
-    return prepare(
-        slide or record["slide"]["path"],
-        model or _recorded_model(record, out),
-        out=out,
-        control=control,
-        again=again,
-        **settings,
-    )
+        raise StoreError("a list of windows is never continued", path, "begin a new output")
+    with reading(path, "the record of the run"):
+        asked = RunSettings.of(
+            record["settings"] | {"batch_size": record["plan"]["batch_size"]},
+        )
+        slide = record["slide"]["path"] if slide is None else slide
+        mpp = record["slide"]["mpp"]
+        model = _recorded_model(record, path) if model is None else model
+    return _planned(slide, model, asked, out=path, control=control, again=again, mpp=mpp)
 
 
 def predict_windows(
@@ -207,16 +248,21 @@ def predict_windows(
     (N, C) or (N, C, h, w) float32
         In the order of `coords`; NaN for windows that cannot be read.
     """
-    loaded = load_model(model, trust=trust)
-    path = None if out is None else Path(out)
-    return predict_list(open_slide(slide), loaded, coords, RunSettings.of(settings), path)
+    asked, path = RunSettings.of(settings), None if out is None else folder_of(out)
+    loaded = _load(model, trust)
+    with _opened(slide) as (opened, ours):
+        values = predict_list(opened, loaded, coords, asked, path)
+        if ours:
+            opened.close()
+    return values
 
 
 def _settings_for(out: Path | None, settings: RunSettings) -> RunSettings:
     """Continue an output with the batch size it was begun with: it decides the last bits."""
     if out is None or settings.batch_size is not None or not is_store(out):
         return settings
-    return replace(settings, batch_size=read_record(out).get("plan", {}).get("batch_size"))
+    with reading(out, "the record of the run"):
+        return replace(settings, batch_size=read_record(out)["plan"]["batch_size"])
 
 
 def _spec_of(model: HeatmapModel) -> str | None:

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, cast, final
 import numpy as np
 import zarr
 
+from napari_wsi_heatmap.coords import list_windows
 from napari_wsi_heatmap.errors import StoreExistsError
-from napari_wsi_heatmap.grid import WindowSpec, list_windows
+from napari_wsi_heatmap.grid import WindowSpec
 from napari_wsi_heatmap.heatmap import Heatmap, tuples
 from napari_wsi_heatmap.ome import describe
 from napari_wsi_heatmap.runfolder import write_record, writing
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_wsi_heatmap.coords import WindowList
     from napari_wsi_heatmap.frame import MapFrame
-    from napari_wsi_heatmap.grid import WindowList
 
     Coords = NDArray[np.float64]
     Values = NDArray[np.float32]
@@ -170,11 +171,11 @@ def rasterise(frame: ListFrame, coords: Coords, values: Values) -> Values:
         (window - 1) / 2 if frame.on_lattice else (np.asarray(frame.scale) - 1) / 2
     )
     first = np.rint((coords - corner) / frame.scale).astype(np.int64)
-    for (y, x), value in zip(first.tolist(), values, strict=True):
-        at = np.s_[y : y + int(side[0]), x : x + int(side[1])]
-        total[:, *at] += value[:, None, None]
-        weight[at] += 1
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # a model may return what is not finite
+        for (y, x), value in zip(first.tolist(), values, strict=True):
+            at = np.s_[y : y + int(side[0]), x : x + int(side[1])]
+            total[:, *at] += value[:, None, None]
+            weight[at] += 1
         return np.where(weight > 0, total / weight, np.nan).astype(np.float32)
 
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_wsi_heatmap.grid import WindowGrid, WindowList
+    from napari_wsi_heatmap.coords import WindowList
+    from napari_wsi_heatmap.grid import WindowGrid
     from napari_wsi_heatmap.order import Region
     from napari_wsi_heatmap.slides.base import Rgb
     from napari_wsi_heatmap.tilecache import CachedSlide
@@ -91,7 +92,7 @@ class Loader:
         self._slide, self._windows, self._order = slide, windows, order
         self._cancel = cancel
         self._closed = threading.Event()
-        self._ready: queue.SimpleQueue[LoadedRegion | Exception | None] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[LoadedRegion | BaseException | None] = queue.SimpleQueue()
         self._budget = _ByteBudget(memory)
         self._readers = max(1, readers)
         self.wait_s = 0.0
@@ -106,7 +107,7 @@ class Loader:
             if isinstance(item, LoadedRegion):
                 yield item
                 self._budget.give_back(item.pixels.nbytes)
-            elif isinstance(item, Exception):
+            elif isinstance(item, BaseException):
                 raise item
             else:
                 finished += item is None and not self._stopped
@@ -119,7 +120,7 @@ class Loader:
     def _stopped(self) -> bool:
         return self._closed.is_set() or self._cancel.is_set()
 
-    def _next(self) -> LoadedRegion | Exception | None:
+    def _next(self) -> LoadedRegion | BaseException | None:
         began = time.monotonic()
         while not self._stopped:
             try:
@@ -140,7 +141,8 @@ class Loader:
                 if not self._budget.take(nbytes, lambda: self._stopped):
                     return
                 self._ready.put(self._load(region))
-        except Exception as error:  # noqa: BLE001 - carried over to the consumer's thread
+        # Even a SystemExit: a thread that ends without a word would be waited for for ever.
+        except BaseException as error:  # noqa: BLE001 - carried over to the consumer's thread
             self._ready.put(error)
         else:
             self._ready.put(None)

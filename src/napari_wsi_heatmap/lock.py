@@ -5,8 +5,10 @@ The lock lies on a file of its own, since `zarr.json` is replaced by renaming.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from napari_wsi_heatmap.errors import StoreFullError, StoreLockedError
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = ".lock"
+HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+"""What the operating system answers where somebody else holds the lock."""
 
 
 class StoreLock:
@@ -30,11 +34,10 @@ class StoreLock:
     StoreLockedError
         Naming the holder's process and machine.
     StoreFullError
-        If the folder cannot be written.
+        If the folder cannot be written, or its disk knows no locks.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         try:
             self._file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
@@ -42,15 +45,33 @@ class StoreLock:
                 f"cannot write: {error.strerror}", folder, "choose another output folder"
             ) from error
         try:
+            self._take(folder)
+        except BaseException:
+            self.release()
+            raise
+
+    def _take(self, folder: Path) -> None:
+        try:
             _lock(self._file)
         except OSError as error:
-            holder = os.pread(self._file, 200, 0).decode(errors="replace") or "another process"
-            os.close(self._file)
+            if error.errno not in HELD:
+                raise StoreFullError(
+                    f"cannot lock: {error.strerror}", folder, "choose a folder on another disk"
+                ) from error
             raise StoreLockedError(
-                f"{holder} is writing here", folder, "wait for it, or choose another output"
+                f"{self._holder()} is writing here", folder, "wait for it, or choose another output"
             ) from error
+        with suppress(OSError):  # a full disk: the lock holds also without a name on it
+            self._sign()
+
+    def _holder(self) -> str:
+        os.lseek(self._file, 0, os.SEEK_SET)
+        return os.read(self._file, 200).decode(errors="replace") or "another process"
+
+    def _sign(self) -> None:
         os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        os.lseek(self._file, 0, os.SEEK_SET)
+        os.write(self._file, f"process {os.getpid()} on {socket.gethostname()}".encode())
 
     def release(self) -> None:
         """Free it; releasing again does nothing."""

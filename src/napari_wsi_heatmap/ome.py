@@ -76,8 +76,7 @@ def halve(fine: Values) -> Values:
         fine, ((0, 0), (0, height % 2), (0, width % 2)), constant_values=np.nan
     ).reshape(len(fine), -(-height // 2), 2, -(-width // 2), 2)
     there = ~np.isnan(padded)
-    total = np.where(there, padded, 0).sum((2, 4))
-    count = there.sum((2, 4))
-    with np.errstate(invalid="ignore"):
-        mean: Values = (total / count).astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):  # a model may return what is not finite
+        total = np.where(there, padded, 0).sum((2, 4))
+        mean: Values = (total / there.sum((2, 4))).astype(np.float32)
     return mean

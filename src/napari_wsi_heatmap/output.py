@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsi_heatmap.errors import StoreFullError
+from napari_wsi_heatmap.errors import StoreFullError, StoreLockedError
 from napari_wsi_heatmap.plan import refuse_mismatch
 from napari_wsi_heatmap.record import (
     FAILED,
@@ -18,7 +20,7 @@ from napari_wsi_heatmap.record import (
     now,
     outcome,
 )
-from napari_wsi_heatmap.runfolder import is_store, refuse_foreign
+from napari_wsi_heatmap.runfolder import is_store, reading, refuse_foreign
 from napari_wsi_heatmap.states import FAILED as WINDOW_FAILED
 from napari_wsi_heatmap.states import STATE_BITS, count_states, state_of
 from napari_wsi_heatmap.store import HeatmapStore
@@ -27,7 +29,7 @@ from napari_wsi_heatmap.writer import StoreWriter
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_wsi_heatmap.growing import GrowingMap
+    from napari_wsi_heatmap.growing import GrowingMap, States
     from napari_wsi_heatmap.plan import Plan
 
 
@@ -66,8 +68,10 @@ class RunOutput:
         self.path, self.plan, self.growing = path, plan, growing
         self.record = new_record(plan, model_spec)
         self.failures: dict[int, str] = {}
-        self._store: HeatmapStore | None = None
+        self._found: tuple[HeatmapStore, States] | None = None
+        self._store: HeatmapStore | None = None  # once it is ours to write
         self._writer: StoreWriter | None = None
+        self._pid, self._closed, self._closing = os.getpid(), False, threading.Lock()
         if path is not None:
             refuse_foreign(path)
             if is_store(path):
@@ -75,45 +79,80 @@ class RunOutput:
 
     def _continue(self, store: HeatmapStore, again: bool) -> None:
         earlier = store.read_record()
-        refuse_mismatch(self.record["plan"], earlier.get("plan", {}), store.path)
-        self._store = store
-        self.failures = {int(i): why for i, why in earlier.get("failed", [])}
-        self.record |= {"begun": earlier.get("begun"), "seconds": earlier.get("seconds", {})}
-        state = store.state
+        with reading(store.path, "the record of the run"):
+            refuse_mismatch(self.record["plan"], dict(earlier["plan"]), store.path)
+            self.failures = {int(i): str(why) for i, why in earlier["failed"]}
+            self.record |= {"begun": earlier["begun"], "seconds": dict(earlier["seconds"])}
+        store.refuse_misfit(self.plan.frame)
+        state = store.state_within(self.plan.selection.state)
+        self._found = store, state.copy()
         if again:
             state[state_of(state) == WINDOW_FAILED] &= ~np.uint8(STATE_BITS)
             self.failures.clear()
-        self.growing.restore(store.values, state)
+        lost = self.growing.restore(store.values, state)
+        if lost:
+            self.record["notices"].append(f"{lost} windows were saved damaged: computed again")
 
     def open(self) -> None:
-        """Become the one writer of the store, and begin to save now and then."""
+        """Become the one writer of the store, and begin to save now and then.
+
+        Raises
+        ------
+        StoreLockedError
+            If another run writes there, or has done so since this one was planned.
+        """
         if self.path is None:
             return
-        if self._store is None:
+        self._pid = os.getpid()
+        if self._found is None:
             frame, growing = self.plan.frame, self.growing
             self._store = HeatmapStore.create(
                 self.path, frame, growing.state, growing.chunk, self.record
             )
         else:
-            self._store.lock()
-        self.record |= {"status": RUNNING, "reason": "", "process": os.getpid()}
+            self._store = self._lock(*self._found)
+        self.record |= {"status": RUNNING, "reason": "", "process": self._pid}
         self._store.write_record(self.record)
         self._writer = StoreWriter(self._store, self.growing)
+
+    def _lock(self, store: HeatmapStore, found: States) -> HeatmapStore:
+        store.lock()
+        try:
+            if not np.array_equal(store.state_within(self.plan.selection.state), found):
+                raise StoreLockedError(
+                    "another run has written here since this one was planned",
+                    store.path,
+                    "start again: what is there is continued",
+                )
+        except BaseException:
+            store.release()
+            raise
+        return store
 
     def check(self) -> None:
         """Raise StoreFullError if saving has failed since the last look."""
         if self._writer is not None:
             self._writer.check()
 
+    def save(self) -> None:
+        """Save now what is not saved yet; raise StoreFullError if that fails."""
+        if self._writer is not None:
+            self._writer.save()
+
     def paused(self, reason: str) -> None:
         """Say in the record that the run waits, if the disk lets us."""
-        try:
+        with suppress(StoreFullError):
             self._note(PAUSED, reason)
-        except StoreFullError:
-            return
+
+    def resumed(self) -> None:
+        """Say in the record that it goes on."""
+        with suppress(StoreFullError):
+            self._note(RUNNING, "")
 
     def close(self, error: BaseException | None, stopped: str) -> None:
         """Save what is not saved yet, say how the run ended, and let others write.
+
+        Closing again does nothing.
 
         Parameters
         ----------
@@ -127,18 +166,28 @@ class RunOutput:
         StoreFullError
             If the rest cannot be saved and nothing else went wrong before.
         """
+        with self._closing:
+            # A fork has the lock, but none of the threads: the store is the parent's.
+            if self._closed or os.getpid() != self._pid:
+                return
+            self._closed = True
         try:
-            self._save_rest()
-        except StoreFullError as full:
-            if error is None:
-                self._end(full, stopped)
-                raise
-        self._end(error, stopped)
+            full = self._save_rest()
+            self._end(error or full, stopped)
+        finally:
+            if self._store is not None:
+                self._store.release()
+        if error is None and full is not None:
+            raise full
 
-    def _save_rest(self) -> None:
+    def _save_rest(self) -> StoreFullError | None:
         if self._writer is not None:
             self._writer.close()
-            self._writer.save()
+            try:
+                self._writer.save()
+            except StoreFullError as full:
+                return full
+        return None
 
     def _end(self, error: BaseException | None, stopped: str) -> None:
         status, reason = outcome(self.growing.saved_state, error, stopped)
@@ -149,9 +198,6 @@ class RunOutput:
         except StoreFullError:
             if error is None:
                 raise
-        finally:
-            if self._store is not None:
-                self._store.release()
 
     def _note(self, status: str, reason: str) -> None:
         self.record |= {

@@ -22,20 +22,26 @@ from napari_wsi_heatmap.frame import lay_frame
 from napari_wsi_heatmap.grid import lay_grid, resolve_window
 from napari_wsi_heatmap.models.base import adapted
 from napari_wsi_heatmap.models.dry_run import dry_run
-from napari_wsi_heatmap.predict import Predictor, choose_device
+from napari_wsi_heatmap.predict import Predictor, choose_device, enough_memory
 from napari_wsi_heatmap.selection import select_windows
 from napari_wsi_heatmap.states import PENDING, state_of
 from napari_wsi_heatmap.tissue import find_tissue
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_wsi_heatmap.coords import WindowList
     from napari_wsi_heatmap.frame import MapFrame
-    from napari_wsi_heatmap.grid import WindowGrid, WindowList, WindowSpec
+    from napari_wsi_heatmap.grid import WindowGrid, WindowSpec
     from napari_wsi_heatmap.models.base import HeatmapModel
     from napari_wsi_heatmap.models.dry_run import DryRun
     from napari_wsi_heatmap.selection import Selection
     from napari_wsi_heatmap.settings import RunSettings
     from napari_wsi_heatmap.slides.base import Slide
     from napari_wsi_heatmap.tissue import TissueMask
+
+    Index = NDArray[np.int64]
+    Mask = NDArray[np.bool_]
 
 VERSIONS = ("torch", "Pillow", "numpy", "openslide-bin", "napari-wsi-heatmap")
 """Packages whose version may change values; recorded, and part of a plan's identity."""
@@ -70,6 +76,11 @@ class Plan:
         return tuple(self.dry.names)
 
     @property
+    def value_shape(self) -> tuple[int, ...]:
+        """(C,) or (C, h, w): what the model gives a window."""
+        return value_shape(self.dry)
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """What the user should know before looking at the values, a line each."""
         tissue = (self.tissue.notice,) if self.tissue.notice else ()
@@ -91,6 +102,8 @@ class Plan:
             "selection": self.selection.sha256,
             "model": self.model.sha256,
             "output": self.model.output,
+            "outputs": list(self.value_shape),
+            "cell": list(self.frame.cell),
             "activation": self.model.activation,
             "resize": self.settings.resize if spec.resized else None,
             "precision": self.settings.precision,
@@ -114,9 +127,13 @@ def plan_run(slide: Slide, model: HeatmapModel, settings: RunSettings) -> Plan:
     selection = select_windows(
         slide, grid, tissue, tissue_min=settings.tissue_min, roi=settings.roi
     )
-    predictor = new_predictor(model, grid, settings)
-    pending = np.flatnonzero(state_of(selection.state) == PENDING)
-    dry = try_model(slide, predictor, grid, pending, settings)
+    chosen = _two_of(state_of(selection.state) == PENDING)
+    try:
+        predictor = new_predictor(model, grid, settings)
+        dry = try_model(slide, predictor, grid, chosen, settings)
+    finally:
+        # A run may begin much later, or never; until then the model is its owner's.
+        model.restore()
     frame = lay_frame(grid, dry.channels, dry.map_shape, model.output_stride)
     return Plan(slide, model, settings, frame, selection, tissue, predictor, dry)
 
@@ -125,7 +142,8 @@ def fit_model(
     slide: Slide, model: HeatmapModel, settings: RunSettings
 ) -> tuple[WindowSpec, HeatmapModel]:
     """Resolve the windows that a model is to see, and tell it the size of a pixel there."""
-    mpp = settings.mpp or (None if settings.level is not None else model.mpp)
+    wanted = None if settings.level is not None else model.mpp
+    mpp = wanted if settings.mpp is None else settings.mpp
     window = model.window if settings.window is None else settings.window
     spec = resolve_window(slide, window, settings.stride, mpp=mpp, level=settings.level)
     level_mpp = slide.mpp_at(spec.level)
@@ -139,19 +157,36 @@ def new_predictor(
 ) -> Predictor:
     """Bring a model to its device and bind it to the size of its windows."""
     device = choose_device(settings.device)
-    model.to(device)
+    place_model(model, device)
     return Predictor(model, device, windows.spec.window, settings.resize, settings.precision)
+
+
+def place_model(model: HeatmapModel, device: torch.device) -> None:
+    """Move a model to a device, ready to be evaluated; ``model.restore()`` puts it back."""
+    with enough_memory(f"the model on {device}"):
+        model.to(device)
+
+
+def _two_of(pending: Mask) -> Index:
+    """Flat indices of two windows to try: the middle one of those pending (Y, X), and another."""
+    # Row by row: a list of millions of windows would be many times the mask.
+    before = np.count_nonzero(pending, axis=1).cumsum()
+    chosen = []
+    for n in (int(before[-1]) // 2, int(before[-1]) // 3):
+        row = int(np.searchsorted(before, n, "right"))
+        passed = int(before[row - 1]) if row else 0
+        chosen.append(row * pending.shape[1] + np.flatnonzero(pending[row])[n - passed])
+    return np.array(chosen, np.int64)
 
 
 def try_model(
     slide: Slide,
     predictor: Predictor,
     windows: WindowGrid | WindowList,
-    pending: np.ndarray[Any, np.dtype[np.int64]],
+    chosen: Index,
     settings: RunSettings,
 ) -> DryRun:
-    """Run the model on two windows of the slide: the middle one and one a third away."""
-    chosen = pending[[len(pending) // 2, len(pending) // 3]] if len(pending) else pending
+    """Run the model on at most two windows of the slide, given by their flat indices."""
     kh, kw = windows.spec.footprint
     patches = np.empty((2, kh, kw, 3), np.uint8)
     patches[:] = slide.background
@@ -167,6 +202,11 @@ def try_model(
         device=predictor.device,
         dtype=predictor.dtype,
     )
+
+
+def value_shape(dry: DryRun) -> tuple[int, ...]:
+    """(C,) or (C, h, w): what the model gave a window in the dry run."""
+    return (dry.channels, *(dry.map_shape or ()))
 
 
 def digest(identity: dict[str, Any]) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsi_heatmap.errors import ModelError
+from napari_wsi_heatmap.errors import ModelError, ModelOutputError, ModelRunError
 from napari_wsi_heatmap.models.base import inference
 from napari_wsi_heatmap.resize import resize_patches
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -31,7 +34,7 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device(_best_device())
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # "meta" has no values
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"no device {name!r} here", do=f"choose auto, cpu{_others()}") from error
     return device
@@ -74,15 +77,21 @@ class Predictor:
 
     def patches(self, patches: torch.Tensor) -> torch.Tensor:
         """(N, 3, kh, kw) uint8 -> (N, 3, H, W) float32 in 0…1, as a model sees them."""
-        sized = resize_patches(patches.to(self.device), self._window, self._resize)
-        return sized.to(torch.float32).div_(255)
+        with enough_memory(f"{len(patches)} windows of {self._window[0]} x {self._window[1]} px"):
+            sized = resize_patches(patches.to(self.device), self._window, self._resize)
+            return sized.to(torch.float32).div_(255)
 
-    def __call__(self, patches: torch.Tensor, n: int) -> NDArray[np.float32]:
+    def __call__(
+        self, patches: torch.Tensor, n: int, shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
         """Values of the first `n` of a batch of patches.
 
         Parameters
         ----------
         patches : (B, 3, kh, kw) uint8
+        n : int
+        shape : (C,) or (C, h, w)
+            What the model gave a window in the dry run.
 
         Returns
         -------
@@ -95,4 +104,23 @@ class Predictor:
         """
         with inference(self.device, self.dtype):
             values = self.model(self.patches(patches))[:n]
-            return values.to("cpu", torch.float32).numpy()
+        if values.shape[1:] != shape:
+            raise ModelOutputError(
+                f"the model returned shape {tuple(values.shape[1:])} for a window",
+                f"model {self.model.name!r}",
+                f"it must stay {shape}, as in the dry run",
+            )
+        return values.detach().to("cpu", torch.float32).numpy()
+
+
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """Turn the many ways in which memory runs out into one line."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+            raise
+        raise ModelRunError(
+            f"not enough memory for {what}", do="choose a smaller batch_size or window"
+        ) from error

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_wsi_heatmap.errors import GridError
+from napari_wsi_heatmap.errors import GridError, one_line
 from napari_wsi_heatmap.states import BACKGROUND, HANGS_OVER, OUTSIDE, PENDING, state_of
 from napari_wsi_heatmap.tissue import tissue_at_centre, tissue_share
 
@@ -69,12 +69,13 @@ def select_windows(
     GridError
         If nothing is left to compute, or an argument makes no sense.
     """
+    share = None if tissue_min == "centre" else _share(tissue_min)
     wanted = _touching_bounds(slide, grid)
     if roi is not None:
         wanted &= _centre_inside(grid, roi)
     state = np.where(wanted, PENDING, OUTSIDE).astype(np.uint8)
     if tissue.mask is not None:
-        state[wanted & ~_on_tissue(tissue, grid, tissue_min)] = BACKGROUND
+        state[wanted & ~_on_tissue(tissue, grid, share)] = BACKGROUND
     state[grid.hanging] |= HANGS_OVER
     selection = Selection(state)
     if selection.count == 0:
@@ -91,17 +92,22 @@ def _advice(roi: Roi | None, tissue: TissueMask) -> str:
     return "check that " + " and that ".join(causes or ["the slide was scanned at all"])
 
 
-def _on_tissue(tissue: TissueMask, grid: WindowGrid, tissue_min: float | str) -> Mask:
-    if tissue_min == "centre":
-        return tissue_at_centre(tissue, grid)
+def _share(tissue_min: float | str) -> float:
     try:
         share = float(tissue_min)
-    except ValueError:
+    except (TypeError, ValueError):
         share = -1.0
     if not 0 <= share <= 1:
         raise GridError(f"tissue_min is {tissue_min!r}", do="give a share in 0…1, or 'centre'")
+    return share
+
+
+def _on_tissue(tissue: TissueMask, grid: WindowGrid, share: float | None) -> Mask:
+    """Windows of which at least `share` is tissue; None: whose centre is."""
+    if share is None:
+        return tissue_at_centre(tissue, grid)
     # A hair below the share: 0.1 of a window must not be lost to rounding.
-    return tissue_share(tissue, grid) >= share - 1e-9
+    return tissue_share(tissue, grid) >= share - 1e-6
 
 
 def _touching_bounds(slide: Slide, grid: WindowGrid) -> Mask:
@@ -114,26 +120,49 @@ def _touching_bounds(slide: Slide, grid: WindowGrid) -> Mask:
 
 def _centre_inside(grid: WindowGrid, roi: Roi) -> Mask:
     rows, cols = (span.mean(1) for span in grid.spans_level0)
-    if _is_box(roi):
-        y0, x0, y1, x1 = (float(v) for v in roi)
+    box, polygons = _parts_of(roi)
+    if box is not None:
+        y0, x0, y1, x1 = box
         return ((rows >= y0) & (rows < y1))[:, None] & ((cols >= x0) & (cols < x1))[None, :]
     inside = np.zeros(grid.shape, bool)
-    for polygon in roi:
-        inside |= _inside_polygon(rows, cols, np.asarray(polygon, np.float64))
+    for polygon in polygons:
+        _add_polygon(inside, rows, cols, polygon)
     return inside
 
 
-def _is_box(roi: Roi) -> bool:
-    return len(roi) == 4 and all(np.ndim(v) == 0 for v in roi)
+def _parts_of(roi: Any) -> tuple[NDArray[np.float64] | None, list[Polygon]]:
+    """The region as a box (4,), or as polygons (N, 2); one polygon need not be in a list."""
+    try:
+        parts = [np.asarray(part, np.float64) for part in roi]
+    except (TypeError, ValueError):
+        raise _no_region(roi) from None
+    if len(parts) == 4 and all(part.ndim == 0 for part in parts) and not np.isnan(parts).any():
+        return np.array(parts), []
+    if parts and all(part.shape == (2,) for part in parts):
+        parts = [np.array(parts)]
+    for part in parts:
+        if part.ndim != 2 or part.shape[1] != 2 or len(part) < 3 or not np.isfinite(part).all():
+            raise _no_region(roi)
+    return None, parts
 
 
-def _inside_polygon(rows: NDArray[np.float64], cols: NDArray[np.float64], polygon: Polygon) -> Mask:
+def _no_region(roi: object) -> GridError:
+    return GridError(
+        f"the region is {one_line(repr(roi), 100)}",
+        do="give (y0, x0, y1, x1) or (N, 2) polygons, level-0 pixels",
+    )
+
+
+def _add_polygon(
+    inside: Mask, rows: NDArray[np.float64], cols: NDArray[np.float64], polygon: Polygon
+) -> None:
+    """Mark the places (Y, X), at the given rows and columns, that lie in a polygon."""
     from skimage.measure import points_in_poly
 
-    if polygon.ndim != 2 or polygon.shape[1] != 2 or len(polygon) < 3:
-        raise GridError(
-            f"a region of shape {polygon.shape}", do="give (y0, x0, y1, x1) or (N, 2) polygons"
-        )
-    points = np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2)
-    inside: Mask = points_in_poly(points, polygon)
-    return inside.reshape(len(rows), len(cols))
+    # Only around it: an annotated slide may have hundreds of small ones.
+    (top, left), (bottom, right) = polygon.min(0), polygon.max(0)
+    i, j = np.searchsorted(rows, [top, bottom + 1]), np.searchsorted(cols, [left, right + 1])
+    near = np.s_[i[0] : i[1], j[0] : j[1]]
+    if inside[near].size:
+        points = np.stack(np.meshgrid(rows[near[0]], cols[near[1]], indexing="ij"), axis=-1)
+        inside[near] |= points_in_poly(points.reshape(-1, 2), polygon).reshape(inside[near].shape)

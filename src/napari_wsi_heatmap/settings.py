@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import os
-from dataclasses import asdict, dataclass, fields
+import sys
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,19 +14,30 @@ import numpy as np
 from napari_wsi_heatmap.errors import GridError
 from napari_wsi_heatmap.grid import EDGES
 from napari_wsi_heatmap.order import ORDERS
+from napari_wsi_heatmap.sides import FARTHEST, pair_of
 
 if TYPE_CHECKING:
-    from napari_wsi_heatmap.grid import LevelChoice, Sides
+    from collections.abc import Callable
+
+    from napari_wsi_heatmap.grid import LevelChoice
     from napari_wsi_heatmap.order import Box
     from napari_wsi_heatmap.selection import Roi
+    from napari_wsi_heatmap.sides import Sides
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 RESIZE_KINDS = ("pillow", "torch")
+MOST_READERS = 256
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Settings of one run; frozen, so that later edits cannot reach it."""
+    """Settings of one run; frozen, so that later edits cannot reach it.
+
+    Raises
+    ------
+    GridError
+        Naming the first that cannot be.
+    """
 
     window: Sides | None = None
     """Pixels that the model sees, one or (h, w); None: the model's own."""
@@ -53,16 +67,12 @@ class RunSettings:
     """(y0, x0, y1, x1) level-0 pixels that come first with ``order="viewport"``."""
 
     def __post_init__(self) -> None:
-        _one_of("edge", self.edge, EDGES)
-        _one_of("precision", self.precision, PRECISIONS)
-        _one_of("resize", self.resize, RESIZE_KINDS)
-        _one_of("order", self.order, ORDERS)
+        for name, check in CHECKS.items():
+            value = getattr(self, name)
+            if value is not None or name in REQUIRED:
+                object.__setattr__(self, name, check(name, value))
         if self.level is not None and self.mpp is not None:
             raise GridError("both mpp and level are given", do="give one of them")
-        if self.batch_size is not None and self.batch_size < 2:
-            raise GridError(f"batch_size is {self.batch_size}", do="give at least 2")
-        if self.memory < 1 or self.readers < 0:
-            raise GridError("memory and readers must be positive")
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> RunSettings:
@@ -86,19 +96,79 @@ class RunSettings:
     def to_json(self, level: int, window: tuple[int, int], mpp: float | None) -> dict[str, Any]:
         """Everything that a later run needs to continue this one, a model's own wishes included."""
         scale = {"mpp": mpp} if self.level is None and mpp else {"level": level}
-        chosen = asdict(self) | {"level": None, "mpp": None, "window": window} | scale
+        chosen = vars(self) | {"level": None, "mpp": None, "window": window} | scale
         return {k: _plain(v) for k, v in chosen.items() if k != "viewport"}
 
 
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise GridError(f"{name} is {value!r}", do=f"choose one of {', '.join(choices)}")
+def _one_of(*choices: str) -> Callable[[str, Any], str]:
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise GridError(f"{name} is {value!r}", do=f"choose one of {', '.join(choices)}")
+        return value
+
+    return check
+
+
+def _whole(low: int, high: int = sys.maxsize) -> Callable[[str, Any], int]:
+    most = "" if high == sys.maxsize else f", at most {high}"
+
+    def check(name: str, value: Any) -> int:
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = low - 1
+        if isinstance(value, bool) or not low <= number <= high:
+            raise GridError(f"{name} is {value!r}", do=f"give a whole number, at least {low}{most}")
+        return number
+
+    return check
+
+
+def _positive(name: str, value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, (str, bool)) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise GridError(f"{name} is {value!r}", do="give µm per pixel, above 0")
+    return number
+
+
+def _box(name: str, value: Any) -> Box:
+    try:
+        y0, x0, y1, x1 = (float(side) for side in value)
+    except (TypeError, ValueError):
+        y0 = x0 = y1 = x1 = math.nan
+    if any(map(math.isnan, (y0, x0, y1, x1))):
+        raise GridError(f"{name} is {value!r}", do="give (y0, x0, y1, x1) in level-0 pixels")
+    return y0, x0, y1, x1
+
+
+CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "window": lambda name, value: pair_of(value, name),
+    "stride": lambda name, value: pair_of(value, name),
+    "mpp": _positive,
+    "edge": _one_of(*EDGES),
+    "device": lambda name, value: str(value),
+    "batch_size": _whole(2),
+    "precision": _one_of(*PRECISIONS),
+    "resize": _one_of(*RESIZE_KINDS),
+    "readers": _whole(0, MOST_READERS),
+    "memory": _whole(1),
+    "order": _one_of(*ORDERS),
+    "viewport": _box,
+}
+"""Each returns the value in its one form. Level, tissue and region need the slide to be checked."""
+REQUIRED = ("edge", "device", "precision", "resize", "readers", "memory", "order")
+"""Settings that have no None."""
 
 
 def _plain(value: Any) -> Any:
     """Arrays and tuples as lists, NumPy scalars as Python's, for JSON."""
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, float) and math.isinf(value):
+        return math.copysign(FARTHEST, value)  # JSON knows no infinity, and no slide reaches as far
+    return value

@@ -16,23 +16,27 @@ and nothing of threads; `napari_wsi_heatmap.writer` decides when to write.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
+from zarr.codecs import ZstdCodec
 
-from napari_wsi_heatmap.errors import StoreError
+from napari_wsi_heatmap.errors import StoreError, StoreExistsError
 from napari_wsi_heatmap.growing import boxes_of
 from napari_wsi_heatmap.lock import StoreLock
 from napari_wsi_heatmap.ome import describe, halve
 from napari_wsi_heatmap.runfolder import (
-    RECORD,
+    is_store,
     read_record,
+    reading,
     refuse_foreign,
-    sweep_unrecorded,
+    sweep,
     write_record,
     writing,
 )
+from napari_wsi_heatmap.states import PENDING, state_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +47,22 @@ if TYPE_CHECKING:
 STATE_CHUNK = 256
 COARSEST = 2048
 """Cells: maps with longer sides get coarser levels."""
+CODEC = ZstdCodec(level=0, checksum=True)
+"""Without the checksum a flipped bit would be read as a value."""
+THE_HEATMAP = "the heatmap"
+
+
+class SavedArray:
+    """An array of an output; a chunk is read when it is indexed, a damaged one is a StoreError."""
+
+    def __init__(self, array: Any, path: Path) -> None:
+        self._array, self._path = array, path
+        self.shape: tuple[int, ...] = array.shape
+
+    def __getitem__(self, at: Any) -> Any:
+        do = "resume the run: it computes again what is damaged"
+        with reading(self._path, THE_HEATMAP, do):
+            return np.asarray(self._array[at])
 
 
 class HeatmapStore:
@@ -67,7 +87,7 @@ class HeatmapStore:
         Raises
         ------
         StoreExistsError
-            If the path holds anything.
+            If the path holds anything, be it the output of another run.
         StoreFullError
             If it cannot be written.
         """
@@ -76,37 +96,32 @@ class HeatmapStore:
             path.mkdir(parents=True, exist_ok=True)
             lock = StoreLock(path)
             try:
-                sweep_unrecorded(path)
-                return cls._begin(path, frame, state, chunk, record, lock)
+                if is_store(path):
+                    raise StoreExistsError(
+                        "another run has begun this output", path, "start again to continue it"
+                    )
+                sweep(path)
+                store = cls(path, zarr.open_group(store=str(path), mode="a", zarr_format=3))
+                store._begin(frame, state, chunk, record)
             except BaseException:
                 lock.release()
                 raise
-
-    @classmethod
-    def _begin(
-        cls,
-        path: Path,
-        frame: MapFrame,
-        state: States,
-        chunk: int,
-        record: dict[str, Any],
-        lock: StoreLock,
-    ) -> HeatmapStore:
-        group = zarr.open_group(store=str(path), mode="a", zarr_format=3)
-        store = cls(path, group)
         store._lock = lock
-        store._add_level("0", frame.shape, chunk)
-        group.create_array(
+        return store
+
+    def _begin(self, frame: MapFrame, state: States, chunk: int, record: dict[str, Any]) -> None:
+        self._add_level("0", frame.shape, chunk)
+        self._group.create_array(
             "state",
             shape=state.shape,
             chunks=(STATE_CHUNK, STATE_CHUNK),
             dtype="uint8",
             fill_value=0,
+            compressors=CODEC,
         )[:] = state
-        describe(group, frame, ["0"], record["model"]["name"])
+        describe(self._group, frame, ["0"], record["model"]["name"])
         # Last: a folder without a record is not yet an output and is begun anew.
-        store.write_record(record)
-        return store
+        self.write_record(record)
 
     @classmethod
     def open(cls, path: Path) -> HeatmapStore:
@@ -117,21 +132,21 @@ class HeatmapStore:
         StoreError
             If the path holds no output of ours.
         """
-        if not (path / RECORD).is_file():
-            raise StoreError(f"no heatmap ({RECORD} is missing)", path, "check the path")
-        try:
-            group = zarr.open_group(store=str(path), mode="r+")
-            store = cls(path, group)
+        read_record(path)
+        with reading(path, THE_HEATMAP):
+            store = cls(path, zarr.open_group(store=str(path), mode="r+"))
             store._array("0")
-        except (OSError, ValueError, KeyError) as error:
-            raise StoreError(f"the heatmap cannot be opened: {error}", path) from error
         return store
 
     def lock(self) -> None:
         """Become the one writer; sweep what a killed one has left half written."""
         self._lock = self._lock or StoreLock(self.path)
-        for orphan in self.path.rglob("*.partial"):
-            orphan.unlink(missing_ok=True)
+        try:
+            with writing(self.path):
+                sweep(self.path)
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Let others write."""
@@ -140,17 +155,43 @@ class HeatmapStore:
             self._lock = None
 
     @property
-    def values(self) -> Any:
-        """(C, My, Mx) float32 zarr array."""
-        return self._array("0")
+    def values(self) -> SavedArray:
+        """(C, My, Mx) float32."""
+        return SavedArray(self._array("0"), self.path)
 
     @property
     def state(self) -> States:
         """(Y, X) uint8, read now."""
-        return np.asarray(self._array("state")[:])
+        return self._states()[:]
+
+    def state_within(self, planned: States) -> States:
+        """States (Y, X), read now, of windows that were planned; as planned where damaged."""
+        states, saved = planned.copy(), self._states()
+        for box in boxes_of(states.shape, STATE_CHUNK):
+            with suppress(StoreError):
+                states[box] = saved[box]
+        # A missing chunk reads as pending: what was left out stays so, what hangs over as well.
+        return np.where(state_of(planned) == PENDING, states | planned, planned)
+
+    def refuse_misfit(self, frame: MapFrame) -> None:
+        """Raise StoreError if the arrays are not those of a frame."""
+        shapes = self.values.shape, self._states().shape
+        if shapes != (frame.shape, frame.grid.shape):
+            raise StoreError(
+                f"the arrays {shapes[0]} and {shapes[1]} are not those of the record",
+                self.path,
+                "begin a new output",
+            )
+
+    def _states(self) -> SavedArray:
+        return SavedArray(self._array("state"), self.path)
 
     def _array(self, name: str) -> Any:
-        return self._group[name]
+        with reading(self.path, THE_HEATMAP):
+            array = self._group[name]
+            if not isinstance(array, zarr.Array):
+                raise StoreError(f"{name!r} is no array", self.path, "begin a new output")
+        return array
 
     def write_values(self, box: Box, values: Values) -> None:
         """Write whole chunks (C, h, w)."""
@@ -187,7 +228,9 @@ class HeatmapStore:
         coarse = self._add_level(name, shape, fine.chunks[1])
         for box in boxes_of(shape[1:], fine.chunks[1]):
             twice = tuple(slice(2 * side.start, 2 * side.stop) for side in box)
-            coarse[:, *box] = halve(fine[:, *twice])
+            with reading(self.path, THE_HEATMAP):
+                block = fine[:, *twice]
+            coarse[:, *box] = halve(block)
         return coarse
 
     def _add_level(self, name: str, shape: tuple[int, int, int], chunk: int) -> Any:
@@ -197,5 +240,6 @@ class HeatmapStore:
             chunks=(1, chunk, chunk),
             dtype="float32",
             fill_value=np.nan,
+            compressors=CODEC,
             dimension_names=("c", "y", "x"),
         )

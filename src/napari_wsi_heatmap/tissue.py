@@ -17,6 +17,8 @@ from napari_wsi_heatmap.errors import GridError
 from napari_wsi_heatmap.shrink import LenientRead, read_shrunk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.grid import WindowGrid
@@ -30,10 +32,12 @@ FINEST_MASK_UM = 8.0
 """µm: saturation is measured no coarser than this, so that thin strands of tissue remain."""
 UNCALIBRATED_SIDE = 2048
 """px: longer side of the mask of a slide that does not state its pixel size."""
-STRIP_BYTES = 64 << 20
+STRIP_BYTES = 32 << 20
 """A level is read for the mask in blocks of at most this size, whatever the slide's size."""
 WEAK_SEPARATION = 20.0
 """Grey levels of saturation by which tissue and glass must differ in the mean."""
+ROWS_AT_ONCE = 64
+"""Rows of a mask, or of windows, that are worked on together."""
 NEARLY_ALL = 0.97
 NEARLY_NONE = 0.0005
 
@@ -75,15 +79,15 @@ def find_tissue(slide: Slide, rule: str = "otsu") -> TissueMask:
     GridError
         If the rule is unknown.
     """
+    if not isinstance(rule, str) or rule not in RULES:
+        raise GridError(f"no tissue rule {rule!r}", do=f"choose one of {', '.join(RULES)}")
     if rule == "none":
         return TissueMask(None, record={"rule": "none"})
-    if rule != "otsu":
-        raise GridError(f"no tissue rule {rule!r}", do=f"choose one of {', '.join(RULES)}")
     return _otsu_mask(coarse_view(slide))
 
 
 def _otsu_mask(view: CoarseView) -> TissueMask:
-    histogram = np.bincount(view.saturation[view.scanned], minlength=256)
+    histogram = _histogram(view)
     threshold = otsu_threshold(histogram)
     record: dict[str, Any] = {"rule": "otsu", "threshold": threshold}
     why = _meaningless(histogram, threshold)
@@ -93,6 +97,15 @@ def _otsu_mask(view: CoarseView) -> TissueMask:
     # What is damaged counts as tissue: the run itself finds out which windows cannot be read.
     mask = (view.saturation > threshold) & view.scanned | view.unread
     return TissueMask(mask, view.downsample, record)
+
+
+def _histogram(view: CoarseView) -> NDArray[np.int64]:
+    """How many scanned pixels there are of each saturation, (256,)."""
+    histogram = np.zeros(256, np.int64)
+    for rows in _strips(len(view.saturation)):
+        scanned = view.saturation[rows][view.scanned[rows]]
+        histogram += np.bincount(scanned, minlength=256)
+    return histogram
 
 
 def _meaningless(histogram: NDArray[np.int64], threshold: int) -> str | None:
@@ -200,36 +213,59 @@ def _level_and_factor(slide: Slide) -> tuple[int, int]:
 
 
 def _saturation(rgb: Rgb) -> NDArray[np.uint8]:
-    high = rgb.max(-1).astype(np.float32)
-    low = rgb.min(-1).astype(np.float32)
-    return np.rint(255 * (high - low) / np.maximum(high, 1)).astype(np.uint8)
+    saturation = np.empty(rgb.shape[:2], np.uint8)
+    for rows in _strips(len(rgb)):
+        high = rgb[rows].max(-1).astype(np.float32)
+        low = rgb[rows].min(-1).astype(np.float32)
+        saturation[rows] = np.rint(255 * (high - low) / np.maximum(high, 1))
+    return saturation
 
 
-def tissue_share(tissue: TissueMask, grid: WindowGrid) -> NDArray[np.float64]:
+def _strips(rows: int) -> Iterator[slice]:
+    """Few rows at once: what is computed from bytes on the way takes many times their room."""
+    for first in range(0, rows, ROWS_AT_ONCE):
+        yield slice(first, min(rows, first + ROWS_AT_ONCE))
+
+
+def tissue_share(tissue: TissueMask, grid: WindowGrid) -> NDArray[np.float32]:
     """Share of each window's area that is tissue, (Y, X) in 0…1.
 
     The mask is piecewise constant; its exact integral over every window comes from one
     summed-area table, sampled between its nodes linearly. What hangs over the slide counts as
     no tissue.
+
+    Notes
+    -----
+    Memory bound: four bytes a pixel of the mask and a window, and a few rows of both.
     """
     assert tissue.mask is not None
-    table = np.zeros(np.add(tissue.mask.shape, 1))
-    table[1:, 1:] = tissue.mask.cumsum(0, dtype=np.float64).cumsum(1)
+    table = _summed(tissue.mask)
     rows, cols = (
         span / down for span, down in zip(grid.spans_level0, tissue.downsample, strict=True)
     )
-    area = np.outer(np.diff(rows)[:, 0], np.diff(cols)[:, 0])
-    top, bottom = _rows_at(table, rows[:, 0]), _rows_at(table, rows[:, 1])
-    left, right = cols[:, 0], cols[:, 1]
-    band = bottom - top
-    return (_rows_at(band.T, right) - _rows_at(band.T, left)).T / area
+    share = np.empty(grid.shape, np.float32)
+    for part in _strips(len(rows)):
+        band = (_rows_at(table, rows[part, 1]) - _rows_at(table, rows[part, 0])).T
+        tissue_area = (_rows_at(band, cols[:, 1]) - _rows_at(band, cols[:, 0])).T
+        share[part] = tissue_area / np.outer(np.diff(rows[part]), np.diff(cols))
+    return share
 
 
-def _rows_at(table: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+def _summed(mask: Mask) -> NDArray[np.uint32]:
+    """Summed-area table (h + 1, w + 1): how many pixels of a mask lie above and left of a node."""
+    table = np.zeros(np.add(mask.shape, 1), np.uint32)
+    inner = table[1:, 1:]
+    np.cumsum(mask, 0, dtype=np.uint32, out=inner)
+    np.cumsum(inner, 1, out=inner)
+    return table
+
+
+def _rows_at(table: NDArray[Any], at: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rows of a table at fractional positions, linear in between, constant beyond."""
     at = np.clip(at, 0, len(table) - 1)
     low = np.minimum(at.astype(np.int64), len(table) - 2)
-    return table[low] + (at - low)[:, None] * (table[low + 1] - table[low])
+    below = table[low].astype(np.float64)
+    return below + (at - low)[:, None] * (table[low + 1] - below)
 
 
 def tissue_at_centre(tissue: TissueMask, grid: WindowGrid) -> Mask:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_wsi_heatmap.coords import list_windows
 from napari_wsi_heatmap.cut import BatchCutter
 from napari_wsi_heatmap.errors import ModelOutputError
-from napari_wsi_heatmap.grid import list_windows
 from napari_wsi_heatmap.listmap import LIST, ListHeatmap, list_to_json, refuse_existing, save_list
 from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.order import ListOrder
-from napari_wsi_heatmap.plan import fit_model, new_predictor, try_model, versions
+from napari_wsi_heatmap.plan import fit_model, new_predictor, try_model, value_shape, versions
 from napari_wsi_heatmap.record import describe_model, describe_slide, now
 from napari_wsi_heatmap.runfolder import FORMAT, FORMAT_VERSION
 from napari_wsi_heatmap.states import DONE, FAILED, NOT_FINITE, count_states
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_wsi_heatmap.grid import WindowList
+    from napari_wsi_heatmap.coords import WindowList
     from napari_wsi_heatmap.models.base import HeatmapModel
+    from napari_wsi_heatmap.models.dry_run import DryRun
     from napari_wsi_heatmap.predict import Predictor
     from napari_wsi_heatmap.settings import RunSettings
     from napari_wsi_heatmap.slides.base import Slide
@@ -43,20 +44,29 @@ def predict_list(
     if out is not None:
         refuse_existing(out)
     spec, model = fit_model(slide, model, settings)
-    windows = list_windows(spec, np.asarray(coords))
-    predictor = new_predictor(model, windows, settings)
+    windows = list_windows(spec, coords)
     try:
-        dry = try_model(slide, predictor, windows, np.arange(windows.size), settings)
-        cells = () if dry.map_shape is None else dry.map_shape
-        values = np.full((windows.size, dry.channels, *cells), np.nan, np.float32)
+        predictor = new_predictor(model, windows, settings)
+        two = [windows.size // 2, windows.size // 3] if windows.size else []
+        dry = try_model(slide, predictor, windows, np.array(two, np.int64), settings)
+        if out is not None:
+            _refuse_dense(dry, out)
+        values = np.full((windows.size, *value_shape(dry)), np.nan, np.float32)
         read = np.zeros(windows.size, bool)
-        for index, batch in _batches(slide, windows, predictor, dry.batch_size, settings):
+        for index, batch in _batches(slide, windows, predictor, dry, settings):
             values[index], read[index] = batch, True
     finally:
         model.restore()
     if out is not None:
         _save(slide, model, windows, values, read, dry.names, out)
     return values
+
+
+def _refuse_dense(dry: DryRun, out: Path) -> None:
+    if dry.map_shape is not None:
+        raise ModelOutputError(
+            "a list of windows with dense outputs cannot be saved", out, "leave out= away"
+        )
 
 
 def _save(
@@ -68,10 +78,6 @@ def _save(
     names: tuple[str, ...],
     out: Path,
 ) -> None:
-    if values.ndim != 2:
-        raise ModelOutputError(
-            "a list of windows with dense outputs cannot be saved", out, "leave out= away"
-        )
     state = np.where(read, DONE, FAILED).astype(np.uint8)
     state[~np.isfinite(values).all(1) & read] |= np.uint8(NOT_FINITE)
     record = {
@@ -93,7 +99,7 @@ def _batches(
     slide: Slide,
     windows: WindowList,
     predictor: Predictor,
-    batch_size: int,
+    dry: DryRun,
     settings: RunSettings,
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     loader = Loader(
@@ -104,12 +110,12 @@ def _batches(
         readers=settings.reader_threads,
         memory=settings.memory_bytes // 2,
     )
-    cutter = BatchCutter(windows, batch_size, predictor.device)
+    cutter, shape = BatchCutter(windows, dry.batch_size, predictor.device), value_shape(dry)
     try:
         for loaded in loader:
             for batch in cutter.cut(loaded):
-                yield batch.index, predictor(batch.patches, len(batch.index))
+                yield batch.index, predictor(batch.patches, len(batch.index), shape)
         for batch in cutter.tail():
-            yield batch.index, predictor(batch.patches, len(batch.index))
+            yield batch.index, predictor(batch.patches, len(batch.index), shape)
     finally:
         loader.close()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from napari_wsi_heatmap.errors import StoreError
-
 if TYPE_CHECKING:
     from napari_wsi_heatmap.growing import GrowingMap
     from napari_wsi_heatmap.store import HeatmapStore
@@ -33,12 +31,18 @@ class StoreWriter:
         self._store, self._growing, self._interval = store, growing, interval
         self._stop = threading.Event()
         self._saving = threading.Lock()
-        self._error: StoreError | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="wsi-writer", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what went wrong in the thread; what was not saved is kept for the next try."""
+        """Raise what went wrong in the thread; what was not saved is kept for the next try.
+
+        Raises
+        ------
+        StoreFullError
+            If the disk is full or gone.
+        """
         if self._error is not None:
             error, self._error = self._error, None
             raise error
@@ -73,5 +77,5 @@ class StoreWriter:
                 continue
             try:
                 self.save()
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001 - raised again where the run goes on
                 self._error = error

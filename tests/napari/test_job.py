@@ -357,7 +357,8 @@ def test_the_view_comes_first_and_panning_changes_the_order(start, qtbot, viewer
     viewer.canvas.size = (200, 200)
     viewer.scene.camera.zoom = 1.0
     viewer.scene.camera.center = layer.data_to_world((3800, 200))
-    settings = {"tissue": "none", "batch_size": 2, "window": 50}
+    # Little memory, so that little is read ahead of the model.
+    settings = {"tissue": "none", "batch_size": 2, "window": 50, "memory": 16}
     job = start(layer, Slow(0.02), **settings)
     wait_shown(qtbot, job)
     rows, cols = np.nonzero(np.isfinite(job.layer.data))
@@ -440,7 +441,7 @@ def test_nothing_of_a_run_is_left_when_its_layers_are_gone(start, qtbot, viewer)
 
     known = run()
     qtbot.wait(700)  # the colour bar comes later
-    assert [o for o in gc.get_objects() if isinstance(o, QTimer) and o.isActive()] == []
+    assert [o for o in gc.get_objects() if type(o) is QTimer and o.isActive()] == []
     assert known() is not None  # offered in the dock as long as its layer is there
     viewer.layers.clear()
     viewer.add_layer(Image(np.zeros((4, 4))))  # napari keeps the layer that was selected last

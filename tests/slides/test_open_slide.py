@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from made_slides import noise, strided, tissue, write_aperio, write_tiff
-from napari_wsi_heatmap.errors import SlideOpenError
+from napari_wsi_heatmap.errors import SlideOpenError, SlideReadError
 from napari_wsi_heatmap.slides import BACKENDS, SLIDE_EXTENSIONS, looks_like_slide, open_slide
 from napari_wsi_heatmap.slides.array import ArraySlide
 
@@ -226,3 +226,14 @@ def test_a_pyramid_has_the_tile_of_its_file(tmp_path):
     path = write_tiff(tmp_path / "a.tif", strided(noise(700, 600), 2), tile=128)
     with open_slide(path) as slide:
         assert [level.tile for level in slide.levels] == [(128, 128)] * 2
+
+
+def test_a_slide_from_a_function_that_fails_somewhere_still_has_a_fingerprint():
+    def read(level, y, x, height, width):
+        if y > 200:
+            raise SlideReadError("a tile is damaged")
+        return np.zeros((height, width, 3), np.uint8)
+
+    slide = ArraySlide.from_callable(read, [(400, 400)])
+    assert len(slide.fingerprint) == 64
+    assert slide.fingerprint != ArraySlide([np.zeros((400, 400, 3), np.uint8)]).fingerprint

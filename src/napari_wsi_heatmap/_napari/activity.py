@@ -25,9 +25,14 @@ class ActivityBar:
     """
 
     def __init__(self, title: str) -> None:
-        # napari's bars are tqdm's, which would also write to a terminal.
-        self._bar: progress | None = progress(total=0, desc=title, file=_Nowhere())
+        self._title = title
+        self._bar: progress | None = None
         self._updated = 0.0
+
+    def begin(self) -> None:
+        """Show that something begins whose length is not known yet."""
+        # napari's bars are tqdm's, which would also write to a terminal.
+        self._bar = progress(total=0, desc=self._title, file=_Nowhere())
 
     def show(self, state: Progress | None) -> None:
         """Bring the bar to a state of the run, now and then."""

@@ -73,7 +73,6 @@ def text_line(name: str, **options: Any) -> Label:
     line = Label(name=name, value="", **options)
     line.native.setWordWrap(True)
     line.native.setTextFormat(Qt.TextFormat.PlainText)
-    line.native.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
     policy.setHeightForWidth(True)
     line.native.setSizePolicy(policy)
@@ -82,7 +81,12 @@ def text_line(name: str, **options: Any) -> Label:
 
 def show_text(line: Label, text: str) -> None:
     """Set a line's text; an empty one takes no room."""
-    if line.value != text:
-        line.value = text
+    if line.tooltip != text:
+        line.value, line.tooltip = _breakable(text), text
     if line.visible != bool(text):
         line.visible = bool(text)
+
+
+def _breakable(text: str) -> str:
+    """Let long words such as paths break at their joints: Qt wraps only between words."""
+    return re.sub(r"\S{20,}", lambda word: re.sub(r"([_/.\\-])", "\\1\u200b", word[0]), text)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap._napari.slide_source import SlideSource
 
 DEFAULTS = {field.name: field.default for field in dataclass_fields(RunSettings)}
-TISSUE = [("otsu (tissue only)", "otsu"), ("none (all windows)", "none")]
-BY_MPP, BY_LEVEL = "µm per pixel", "a level of the slide"
+TISSUE = [("otsu (tissue)", "otsu"), ("none (all)", "none")]
+BY_MPP, BY_LEVEL = "µm per pixel", "level"
 WHOLE, VIEW = "whole slide", "current view"
 
 

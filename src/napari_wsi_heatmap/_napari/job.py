@@ -15,17 +15,12 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
+from napari_wsi_heatmap._napari import progress_text
 from napari_wsi_heatmap._napari.activity import ActivityBar
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.job_layer import JobLayer
 from napari_wsi_heatmap._napari.notify import tell_error, tell_warning
 from napari_wsi_heatmap._napari.pace import Pace
-from napari_wsi_heatmap._napari.progress_text import (
-    cancelled_line,
-    done_line,
-    going_line,
-    progress_line,
-)
 from napari_wsi_heatmap._napari.registry import JOBS
 from napari_wsi_heatmap._napari.viewer_watch import ViewerWatch
 from napari_wsi_heatmap._napari.worker import RunTask, start_worker
@@ -56,14 +51,8 @@ class HeatmapJob:
     ----------
     state : str
         preparing, running, paused, done, cancelled or failed.
-    layer : napari.layers.Image or None
-        None until the first windows are computed.
-    heatmap : Heatmap or None
-        Grows with the run; whole when `state` is done.
     error : HeatmapError or None
         What ended the run, if it failed.
-    unit : str
-        Of the values, empty if they have none.
     notices : tuple of str
         What the user should know about the plan, a line each.
     changed : psygnal.Signal
@@ -88,7 +77,11 @@ class HeatmapJob:
         self._out = settings.get("out")
         self.state, self.error, self.notices = PREPARING, None, ()
         self._drawn = JobLayer(
-            self._watch, slide_layer, {"job": self}, in_dock=lambda: len(self.changed) > 0
+            self._watch,
+            slide_layer,
+            model_name,
+            {"job": self},
+            in_dock=lambda: len(self.changed) > 0,
         )
         self._control = RunControl(pauses_on_trouble=True)
         self._why_cancelled, self._told = "", ""
@@ -101,13 +94,14 @@ class HeatmapJob:
     def start(self) -> None:
         """Start the worker, and look at it from now on."""
         JOBS.add(self)
+        self._bar.begin()
         self._watch.begin()
         self._timer = QTimer()
         self._timer.timeout.connect(self._tick)
         self._timer.start(TICK_MS)
         JOBS.started.emit(self)
         self._worker = start_worker(
-            self._task, began=self._on_begun, errored=self._on_error, finished=self._on_finished
+            self._task, planned=self._on_planned, errored=self._on_error, finished=self._on_finished
         )
 
     @property
@@ -213,14 +207,16 @@ class HeatmapJob:
             return str(self.error)
         if self.state == DONE:
             assert self.heatmap is not None
-            return done_line(self.heatmap.run)
+            return progress_text.done_line(self.heatmap.run)
         if self.state == CANCELLED:
-            return cancelled_line(self.progress, self._why_cancelled, self._out)
+            return progress_text.cancelled_line(self.progress, self._why_cancelled, self._out)
         if self.cancelling:
             return "cancelling…"
         if self.state == PAUSED:
-            return "; ".join(filter(None, (progress_line(self.progress), self._control.reason)))
-        return going_line(self.progress, time.monotonic() - self._task.moved_at)
+            return "; ".join(
+                filter(None, (progress_text.progress_line(self.progress), self._control.reason))
+            )
+        return progress_text.going_line(self.progress, time.monotonic() - self._task.moved_at)
 
     @guarded
     def _tick(self) -> None:
@@ -228,7 +224,7 @@ class HeatmapJob:
         if self.over or not self._pace.due:
             return
         if self._task.begun:
-            self._drawn.show(self._task)
+            self._drawn.draw()
         view = self._watch.new_view()
         if view is not None:
             self._task.look_at(view)
@@ -240,16 +236,12 @@ class HeatmapJob:
         if not self.over:
             planned = self._task.run is not None
             self.state = PAUSED if self._control.paused else RUNNING if planned else PREPARING
-            self._tell()
+            self._tell_trouble()
         self._bar.show(self.progress)
         self.changed.emit()
 
-    def _tell(self) -> None:
-        """Say once what the plan is worth, and why the run has paused by itself."""
-        run = self._task.run
-        if run is not None and not self.notices and run.plan.notices:
-            self.notices = run.plan.notices
-            tell_warning(f"{self.title}: " + "; ".join(self.notices))
+    def _tell_trouble(self) -> None:
+        """Say once why the run has paused by itself."""
         trouble = self._control.reason if self._control.paused else ""
         if trouble and trouble != self._told and trouble != BY_USER:
             self._told = trouble
@@ -258,12 +250,15 @@ class HeatmapJob:
     def _on_removed(self, layer: Layer) -> None:
         if layer is self.slide_layer:
             self.cancel("the slide's layer was removed")
-        elif layer is self.layer:
+        elif self._drawn.owns(layer):
             self.cancel("its layer was removed")
 
     @guarded
-    def _on_begun(self) -> None:
-        self._drawn.show(self._task)
+    def _on_planned(self) -> None:
+        self._drawn.add(self._task)
+        if self._task.run is not None and self._task.run.plan.notices:
+            self.notices = self._task.run.plan.notices
+            tell_warning(f"{self.title}: " + "; ".join(self.notices))
 
     @guarded
     def _on_error(self, error: Exception) -> None:

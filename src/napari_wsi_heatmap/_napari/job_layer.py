@@ -1,4 +1,8 @@
-"""The layer of a job: made when there is something to show, drawn while more comes."""
+"""The layer of a job: added when the run is planned, shown when there is something to show.
+
+Adding a layer holds the GUI thread for 50 ms, and several times that if it has to share Python
+with a run. So the run waits for it, before its first window.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from qtpy.QtCore import QTimer
 
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.live_layer import LiveLayer
+from napari_wsi_heatmap._napari.qt_window import paint_later
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,19 +24,20 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.heatmap import Heatmap
 
 STEP_MS = 5
-"""ms between two steps, in which the mouse is answered."""
+"""ms between making, adding and painting the layer, in which the mouse is answered."""
 COLORBAR_MS = 500
 """ms after the end until napari's colour bar: making it holds the GUI for a moment, and until
 then the dock shows one."""
 
 
 class JobLayer:
-    """Never adds a layer twice: one that was removed stays away.
+    """Adds one layer, once: when it is removed it stays away.
 
     Parameters
     ----------
     watch : ViewerWatch
     slide_layer : Layer
+    name : str
     metadata : dict
         Put into the layer, beside the heatmap and the names of its channels.
     in_dock : callable
@@ -40,8 +46,9 @@ class JobLayer:
     Attributes
     ----------
     layer : Image or None
-        None until it is in the viewer.
+        None until it shows something.
     heatmap : Heatmap or None
+        What it shows.
     unit : str
         Of the values.
     """
@@ -50,15 +57,18 @@ class JobLayer:
         self,
         watch: ViewerWatch,
         slide_layer: Layer,
+        name: str,
         metadata: dict[str, Any],
         in_dock: Callable[[], bool],
     ) -> None:
-        self._watch, self._slide_layer, self._metadata = watch, slide_layer, metadata
-        self._in_dock = in_dock
+        self._watch, self._slide_layer = watch, slide_layer
+        self._name, self._metadata, self._in_dock = name, metadata, in_dock
         self.layer: Image | None = None
         self.heatmap: Heatmap | None = None
+        self._heatmap: Heatmap | None = None
         self.unit = ""
         self._live: LiveLayer | None = None
+        self._put_once = False
 
     @property
     def channel(self) -> int:
@@ -70,43 +80,57 @@ class JobLayer:
         if self._live is not None:
             self._live.show_channel(channel)
 
-    def show(self, task: RunTask) -> None:
-        """Draw what is new; first of all, make the layer."""
-        if self._live is None:
-            self._make(task)
-            QTimer.singleShot(STEP_MS, self.add)
-        elif self.layer is not None:
-            task.shown.set()
-            self._live.refresh()
+    def owns(self, layer: Layer) -> bool:
+        """Whether a layer is this one, shown already or not."""
+        return self._live is not None and layer is self._live.layer
+
+    @guarded
+    def add(self, task: RunTask) -> None:
+        """Make the layer of a run that is planned; then put it into the viewer, still hidden."""
+        self._make(task)
+        QTimer.singleShot(STEP_MS, lambda: self._put(task))
 
     def _make(self, task: RunTask) -> None:
         run, sample = task.run, task.sample
-        if run is None or sample is None or not self._watch.shows_slide:
-            return
-        self.heatmap, self.unit = run.heatmap, run.plan.model.unit
-        metadata = {"heatmap": self.heatmap, "names": run.plan.names, **self._metadata}
-        self._live = LiveLayer(run, sample, self._slide_layer, metadata)
+        if self._live is None and run is not None and sample is not None:
+            self._heatmap, self.unit = run.heatmap, run.plan.model.unit
+            metadata = {"heatmap": self._heatmap, "names": run.plan.names, **self._metadata}
+            self._live = LiveLayer(run, sample, self._slide_layer, self._name, metadata)
 
     @guarded
-    def add(self) -> None:
-        """Put the layer into the viewer, unless it is or was there."""
+    def _put(self, task: RunTask) -> None:
         viewer = self._watch.viewer
-        if viewer is None or self._live is None or self.layer is not None:
+        wanted = self._live is not None and not self._put_once and self._watch.shows_slide
+        if wanted and viewer is not None:
+            self._put_once = True
+            paint_later(viewer, STEP_MS)
+            viewer.add_layer(self._live.layer)
+        task.added.set()
+
+    def draw(self) -> None:
+        """Show the layer, or draw what is new in it; there must be something to show."""
+        if self._live is None or not self._put_once:
             return
-        if self._watch.shows_slide:
-            self.layer = self._live.layer
-            viewer.add_layer(self.layer)
+        if self.layer is None:
+            self.layer, self.heatmap = self._live.layer, self._heatmap
+            self.layer.visible = True
             if not self._in_dock():
                 self.show_colorbar()
+        self._live.refresh()
 
     def finish(self, task: RunTask) -> None:
-        """Show the last of it, and what the record says now."""
+        """Show the last of it, and what the record says now; nothing, if there is nothing."""
         if task.begun:
-            self.show(task)
-            self.add()
-        if self._live is None or self.heatmap is None or task.run is None:
+            self._make(task)
+            self._put(task)
+            self.draw()
+        self._put_once = True  # what is put off comes too late now
+        viewer = self._watch.viewer
+        if self._live is None or self._heatmap is None or task.run is None:
             return
-        self.heatmap.run = dict(task.run.record)
+        if self.layer is None and viewer is not None and self._live.layer in viewer.layers:
+            viewer.layers.remove(self._live.layer)
+        self._heatmap.run = dict(task.run.record)
         self._live.finish()
         QTimer.singleShot(COLORBAR_MS, self.show_colorbar)
 
@@ -115,4 +139,5 @@ class JobLayer:
         """Show napari's colour bar on the canvas."""
         viewer = self._watch.viewer
         if viewer is not None and self.layer is not None and self.layer in viewer.layers:
+            paint_later(viewer, STEP_MS)
             self.layer.colorbar.visible = True

@@ -36,6 +36,8 @@ class LiveLayer:
     sample : ValueSample
         Of the run's values, for the limits of the colour map.
     slide_layer : Layer
+    name : str
+        Of the layer; the channel's is added where there are several.
     metadata : dict
         Put into the layer.
 
@@ -47,10 +49,15 @@ class LiveLayer:
     """
 
     def __init__(
-        self, run: Run, sample: ValueSample, slide_layer: Layer, metadata: dict[str, Any]
+        self,
+        run: Run,
+        sample: ValueSample,
+        slide_layer: Layer,
+        name: str,
+        metadata: dict[str, Any],
     ) -> None:
         self._growing, self._frame = run.growing, run.plan.frame
-        self._names, self._model_name = run.plan.names, run.plan.model.name
+        self._names, self._name = run.plan.names, name
         self._fixed: Limits | None = run.plan.model.limits
         self._sample: ValueSample | None = sample
         self._slide_layer = slide_layer
@@ -74,6 +81,7 @@ class LiveLayer:
             opacity=OPACITY,
             blending=BLENDING,
             interpolation2d="nearest",
+            visible=False,
             axis_labels=self._slide_layer.axis_labels,
             metadata=metadata,
             **placed_over(self._slide_layer, self._frame),
@@ -106,18 +114,19 @@ class LiveLayer:
 
     def show_channel(self, channel: int) -> None:
         """Show another output of the model; nothing is computed again."""
-        renamed = self.layer.name != self._title(self.channel)
+        # napari numbers layers of the same name.
+        ours = self.layer.name.startswith(self._title(self.channel))
         self.channel = channel
         self.layer.data = self._growing.values[channel]
-        if not renamed:
+        if ours:
             self.layer.name = self._title(channel)
         if self._sample is not None and self._fixed is None:
             self._set_limits(self._sample.limits(channel))
 
     def _title(self, channel: int) -> str:
         if len(self._names) == 1:
-            return self._model_name
-        return f"{self._model_name}: {self._names[channel]}"
+            return self._name
+        return f"{self._name}: {self._names[channel]}"
 
     def _widen_limits(self, *, last: bool = False) -> None:
         if self._fixed is not None or self._sample is None or self._chosen_by_user:

@@ -76,8 +76,7 @@ class ModelList:
         """One line about a model."""
         if name in BUILTIN:
             return BUILTIN[name]
-        model = self.spec(name)
-        return f"handed over in Python: {type(model).__name__}"
+        return f"handed over in Python: {_readable(self.spec(name))}"
 
     def facts(self, name: str) -> ModelFacts | None:
         """What a model wants to see, None until `learn` has found out."""

@@ -11,6 +11,7 @@ from napari.utils.notifications import show_warning
 
 from napari_wsi_heatmap._napari.colors import BLENDING, COLORMAP, OPACITY, PERCENTILES
 from napari_wsi_heatmap._napari.placement import placed_over
+from napari_wsi_heatmap._napari.qt_window import guard_removals
 from napari_wsi_heatmap._napari.slide_layer import frame_scanned, slide_layer
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def show(viewer: napari.Viewer, slide: Slide, heatmap: Heatmap | None = None) ->
     list of Layer
         The slide's, then one for each output of the model, of which the first is shown.
     """
+    guard_removals(viewer)
     layers = [Layer.create(*slide_layer(slide))]
     viewer.add_layer(layers[0])
     frame_scanned(viewer, layers[0])

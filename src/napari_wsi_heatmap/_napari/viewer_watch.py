@@ -6,8 +6,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from napari_wsi_heatmap._napari.gl_context import guard_removals
 from napari_wsi_heatmap._napari.guarded import guarded
+from napari_wsi_heatmap._napari.qt_window import guard_removals
 from napari_wsi_heatmap._napari.region import on_slide, view_box
 
 if TYPE_CHECKING:

@@ -24,6 +24,9 @@ from napari_wsi_heatmap.errors import HeatmapError
 if TYPE_CHECKING:
     from napari_wsi_heatmap._napari.job import HeatmapJob
 
+NARROWEST = 280
+"""px at which every field can still be read."""
+
 
 class HeatmapWidget(Container):
     """Dock widget of the plugin.
@@ -35,15 +38,17 @@ class HeatmapWidget(Container):
     """
 
     def __init__(self, napari_viewer: Any) -> None:
-        self._viewer = bare(napari_viewer)
+        self._viewer, self._gone = bare(napari_viewer), False
         self._form = SettingsForm(self._viewer)
         self._panel = RunPanel()
         super().__init__(widgets=[self._form, self._panel], labels=False)
         self.native.layout().addStretch()
+        self.native.setMinimumWidth(NARROWEST)
         self._panel.run_pressed.connect(self.run)
         self._form.changed.connect(self._say_hint)
         MODELS.changed.connect(self.reset_choices)
         JOBS.started.connect(self._on_started)
+        self.native.destroyed.connect(self._on_destroyed)
         self._show_latest()
         self._say_hint()
         # First the dock appears, then the slow imports begin.
@@ -65,12 +70,21 @@ class HeatmapWidget(Container):
     @guarded
     def reset_choices(self, *_: Any) -> None:
         """Follow the viewer's layers; napari calls this whenever they change."""
-        self._form.refresh_choices()
-        self._say_hint()
+        if not self._gone:
+            self._form.refresh_choices()
+            self._say_hint()
 
     @guarded
     def _say_hint(self, *_: Any) -> None:
         self._panel.hint(self._form.hint, can_run=self._form.slide_layer is not None)
+
+    @guarded
+    def _on_destroyed(self, *_: Any) -> None:
+        """Qt has deleted the dock; whatever still calls this object must not touch it."""
+        self._gone = True
+        MODELS.changed.disconnect(self.reset_choices, missing_ok=True)
+        JOBS.started.disconnect(self._on_started, missing_ok=True)
+        self._panel.leave()
 
     def _show_latest(self) -> None:
         job = JOBS.latest(self._viewer)

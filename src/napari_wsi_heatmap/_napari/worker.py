@@ -37,12 +37,8 @@ COUNT_SHARE = 0.05
 """Share of the worker's time that counting windows may take, on grids of millions of them."""
 COUNT_S = 0.1
 
-SHOWN_S = 1.0
-"""Seconds that the worker waits at most for its layer to be made.
-
-Making it takes the GUI thread a tenth of a second if it has Python for itself, and several times
-that if it must share it with a worker.
-"""
+ADDED_S = 1.0
+"""Seconds that a run waits at most for its layer to be added."""
 
 
 class UnexpectedError(HeatmapError):
@@ -69,8 +65,8 @@ class RunTask:
         None until it is planned.
     begun : bool
         Whether there is something to show.
-    shown : threading.Event
-        To be set when it is shown.
+    added : threading.Event
+        To be set when the layer of the planned run is in the viewer.
     progress : Progress or None
     sample : ValueSample or None
     """
@@ -89,7 +85,7 @@ class RunTask:
         self._viewport: Box | None = None
         self._count_at, self.moved_at = 0.0, time.monotonic()
         self.run: Run | None = None
-        self.begun, self.shown = False, threading.Event()
+        self.begun, self.added = False, threading.Event()
         self.progress: Progress | None = None
         self.sample: ValueSample | None = None
 
@@ -103,13 +99,13 @@ class RunTask:
         """
         self._viewport = viewport
 
-    def work(self, began: Callable[[], None]) -> None:
+    def work(self, planned: Callable[[], None]) -> None:
         """Plan the run and iterate it to its end; called in the worker's thread.
 
         Parameters
         ----------
-        began : callable
-            Called once, when there is something to show.
+        planned : callable
+            Called once, when `run` is planned; then it is waited for `added`.
         """
         source = self._source
         if source is None or self.control.cancelled.is_set():
@@ -117,7 +113,12 @@ class RunTask:
         slide = source.open()
         try:
             with polite_torch():
-                self._iterate(self._prepare(slide), began)
+                run = self._prepare(slide)
+                if self.control.cancelled.is_set():
+                    return
+                planned()
+                self.added.wait(ADDED_S)
+                self._iterate(run)
         finally:
             if slide is not source.slide:
                 slide.close()
@@ -132,27 +133,20 @@ class RunTask:
             self.sample.add(_some_of(run.growing.values))
         return run
 
-    def _iterate(self, run: Run, began: Callable[[], None]) -> None:
+    def _iterate(self, run: Run) -> None:
         try:
             with contextlib.closing(run.pieces()) as pieces:
                 for piece in pieces:
                     self._note(run, piece)
-                    if not self.begun:
-                        self._begin(began)
         finally:
             self.progress = run.progress
         # A run that continues one that was whole brings no piece.
         self.begun = self.begun or self.progress.done + self.progress.failed > 0
 
-    def _begin(self, began: Callable[[], None]) -> None:
-        self.begun = True
-        began()
-        self.shown.wait(SHOWN_S)
-
     def _note(self, run: Run, piece: Piece) -> None:
         assert self.sample is not None
         self.sample.add(piece.values)
-        self.moved_at = time.monotonic()
+        self.begun, self.moved_at = True, time.monotonic()
         if self.moved_at >= self._count_at:
             self.progress = run.progress
             took = time.monotonic() - self.moved_at
@@ -168,10 +162,10 @@ class RunTask:
 
 
 class RunSignals(WorkerBaseSignals):
-    """Those of any worker; that there is something to show; that it was stopped."""
+    """Those of any worker; that the run is planned; that it was stopped."""
 
     aborted = Signal()
-    began = Signal()
+    planned = Signal()
 
 
 class RunWorker(WorkerBase):
@@ -184,12 +178,13 @@ class RunWorker(WorkerBase):
     def quit(self) -> None:
         """Stop at the next batch; napari calls this when the window is closed."""
         self._task.control.cancel()
+        self._task.added.set()
         super().quit()
 
     def work(self) -> None:
         """Run the task."""
         try:
-            run_politely(lambda: self._task.work(self.began.emit))
+            run_politely(lambda: self._task.work(self.planned.emit))
         except HeatmapError:
             logger.info("%s failed", self._task.title, exc_info=True)
             raise
@@ -209,7 +204,7 @@ def start_worker(task: RunTask, **slots: Callable[..., None]) -> RunWorker:
     Parameters
     ----------
     **slots
-        For the signals began, errored and finished.
+        For the signals planned, errored and finished.
     """
     worker: RunWorker = create_worker(
         task,

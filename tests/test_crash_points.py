@@ -1,0 +1,113 @@
+"""A run that dies at any change it makes to the disk is continued to the same bits.
+
+Whatever is renamed into place in an output (records, chunks, metadata) is one point. At each in
+turn the machine dies or the disk fills up; then the output is opened, continued and compared.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+import napari_wsi_heatmap as wh
+from made import mean_grey, noise_slide
+from napari_wsi_heatmap import output, store
+from napari_wsi_heatmap.dense import DenseMap
+from napari_wsi_heatmap.errors import StoreError, StoreFullError
+from napari_wsi_heatmap.growing import GrowingMap
+from napari_wsi_heatmap.launch import prepare
+from napari_wsi_heatmap.states import DONE, state_of
+from napari_wsi_heatmap.writer import StoreWriter
+
+SETTINGS = {"window": 32, "stride": 16, "tissue": "none", "batch_size": 8}
+
+
+class Killed(BaseException):
+    """Nothing of ours may catch it, as nothing catches a kill −9."""
+
+
+class Disk:
+    """Counts what is renamed into place, and refuses from one point on."""
+
+    def __init__(self, monkeypatch):
+        self.points, self.last, self.error = 0, None, None
+        self._rename = os.replace
+        monkeypatch.setattr(os, "replace", self._replace)
+
+    def _replace(self, source, target):
+        if self.last is not None and self.points >= self.last:
+            raise self.error
+        self.points += 1
+        self._rename(source, target)
+
+    def fail_after(self, points, error):
+        self.points, self.last, self.error = 0, points, error
+
+    def heal(self):
+        self.points, self.last = 0, None
+
+
+class PatientWriter(StoreWriter):
+    """Saves when the test says so, not by the clock: the points are the same in every run."""
+
+    def __init__(self, saved, growing):
+        super().__init__(saved, growing, interval=3600)
+        PatientWriter.latest = self
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    for kind in (GrowingMap, DenseMap):
+        monkeypatch.setattr(kind, "chunk", 4)
+    monkeypatch.setattr(store, "STATE_CHUNK", 4)
+    monkeypatch.setattr(store, "COARSEST", 8)
+    monkeypatch.setattr(output, "StoreWriter", PatientWriter)
+    return Disk(monkeypatch)
+
+
+def quarters(batch):
+    return batch.reshape(len(batch), 3, 4, -1, 4, batch.shape[3] // 4).mean((1, 3, 5))[:, None]
+
+
+def compute(function, out):
+    run = prepare(noise_slide(70, 100), function, out=out, **SETTINGS)
+    with closing(run.pieces()) as pieces:
+        for _ in pieces:
+            PatientWriter.latest.save()
+    return run.heatmap
+
+
+def refuse_lies(out, whole):
+    """What an output that was not closed calls done must be there, and right."""
+    try:
+        found = wh.open_heatmap(out)
+    except StoreError as error:
+        assert "no heatmap" in str(error)  # noqa: PT017 - most points come after the record
+        return
+    if not whole.frame.dense:
+        done = state_of(found.state) == DONE
+        assert np.array_equal(found.values[:, done], whole.values[:, done])
+
+
+@pytest.mark.parametrize("error", [Killed(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("function", [mean_grey, quarters])
+def test_every_point(tmp_path, disk, function, error):
+    whole = compute(function, tmp_path / "whole.zarr")
+    points = disk.points
+    assert points > 20
+    for point in range(points):
+        out = tmp_path / f"{point}.zarr"
+        disk.fail_after(point, error)
+        with pytest.raises(Killed if isinstance(error, Killed) else StoreFullError):
+            compute(function, out)
+        disk.heal()
+        refuse_lies(out, whole)
+        compute(function, out)
+        found = wh.open_heatmap(out)
+        assert np.array_equal(found.values, whole.values), f"point {point}"
+        assert np.array_equal(found.state, whole.state), f"point {point}"
+        assert found.run["status"] == "done"
+        assert not list(out.rglob("*.partial")) + list(out.glob(".run.json.*"))
