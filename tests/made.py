@@ -27,23 +27,6 @@ def pyramid_slide(height: int = 1500, width: int = 1000, mpp: float | None = 0.2
     return ArraySlide(arrays, mpp=mpp, name="pyramid", background=(240, 240, 240))
 
 
-def position_slide(height: int, width: int, down: float = 1.0, mpp: float | None = 0.5):
-    """Pixels that tell where they are: R and G hold the row and column at level 0, in 1/64 px.
-
-    Only differences of a few hundred pixels can be told; the mean of a patch is the position of
-    its centre. One level is given; `down` is the true downsample it stands for.
-    """
-
-    def read(level: int, y: int, x: int, h: int, w: int) -> np.ndarray:
-        rows = np.clip((y + np.arange(h)), 0, 255).astype(np.uint8)
-        cols = np.clip((x + np.arange(w)), 0, 255).astype(np.uint8)
-        out = np.zeros((h, w, 3), np.uint8)
-        out[..., 0], out[..., 1] = rows[:, None], cols[None, :]
-        return out
-
-    return ArraySlide.from_callable(read, [(height, width)], mpp=mpp, name="positions")
-
-
 def mean_grey(batch: torch.Tensor) -> torch.Tensor:
     """(N, 3, H, W) -> (N,): the simplest model whose answer anybody can check."""
     return batch.double().mean((1, 2, 3))

@@ -352,11 +352,12 @@ def test_a_disk_that_is_full_at_the_last_save_pauses_where_somebody_watches(tmp_
 
 
 def test_a_heatmap_is_opened_while_it_is_written(tmp_path, monkeypatch):
-    out, whole, opened, over = tmp_path / "a.zarr", compute(stride=16).values, [], threading.Event()
+    out, slide, opened, over = tmp_path / "a.zarr", noise_slide(300, 400), [], threading.Event()
+    whole = compute(slide=slide, stride=16).values
     monkeypatch.setattr(writer.StoreWriter.__init__, "__defaults__", (0.01,))
 
     def look():
-        while not over.is_set():
+        while not over.wait(0.02):
             if (out / "run.json").exists():
                 found = wh.open_heatmap(out)
                 opened.append(np.array_equal(found.values[0][done(found)], whole[0][done(found)]))
@@ -366,7 +367,7 @@ def test_a_heatmap_is_opened_while_it_is_written(tmp_path, monkeypatch):
 
     looking = threading.Thread(target=look)
     looking.start()
-    for _ in start(out=out, stride=16):
+    for _ in start(out=out, slide=slide, stride=16):
         looking.join(0.001)
     over.set()
     looking.join()
