@@ -63,6 +63,15 @@ def test_the_sparse_pass_goes_on_after_a_look_elsewhere():
     assert all(singles[singles.index(True) :])
 
 
+@pytest.mark.parametrize("most", [1, 7, 32, 500])
+def test_regions_of_a_slow_model_are_small(most):
+    grid = grid_of(5000, 7000, 100, 50)
+    order = GridOrder(grid, np.ones(grid.shape, bool), order="viewport", most=most)
+    index = taken(order)
+    assert max(map(len, index)) <= most
+    assert sorted(np.concatenate(index).tolist()) == list(range(grid.size))
+
+
 def test_threads_share_an_order():
     grid = grid_of(8000, 8000)
     order, got, lock = GridOrder(grid, np.ones(grid.shape, bool)), [], threading.Lock()

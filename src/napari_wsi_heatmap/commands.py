@@ -67,7 +67,7 @@ def finish(run: Run, *, quiet: bool) -> int:
     from napari_wsi_heatmap.launch import complete
 
     if not quiet:
-        for notice in (*run.plan.slide.warnings, *run.plan.notices):
+        for notice in (*run.plan.slide.warnings, *run.record["notices"]):
             note(notice)
     with cancelled_by_ctrl_c(run.control):
         complete(run, progress=not quiet)

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.order import Box
     from napari_wsi_heatmap.plan import Plan
 
+REGION_S = 1.0
+"""Seconds of computing that a region may hold, so that slow models follow who pans."""
 CHECK_S = 5.0
 """Seconds between looks at whether the slide's file is still the one that was opened."""
 
@@ -106,6 +108,7 @@ class Run:
             plan.settings.order,
             plan.settings.viewport,
             sparse=not plan.frame.dense,
+            most=self._windows_a_region,
         )
         self._loader = Loader(
             slide,
@@ -115,6 +118,12 @@ class Run:
             readers=plan.settings.reader_threads,
             memory=min(plan.settings.memory_bytes // 2, self._read_ahead),
         )
+
+    @property
+    def _windows_a_region(self) -> int:
+        """What the model computes in `REGION_S`: a look elsewhere waits for the region at hand."""
+        size, seconds = self.plan.batch_size, self.plan.dry.seconds_per_batch
+        return max(size, int(size * REGION_S / max(seconds, 1e-6)))
 
     @property
     def _read_ahead(self) -> int:

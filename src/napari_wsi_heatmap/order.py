@@ -9,6 +9,7 @@ Threads may take regions and move the viewport at the same time.
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -69,6 +70,8 @@ class GridOrder:
         What somebody looks at, level-0 pixels; the middle of the slide to begin with.
     sparse : bool
         Whether a sparse pass comes first (``order="viewport"`` only).
+    most : int, optional
+        Windows in a region at most: what is read is computed before what is looked at next.
     """
 
     def __init__(
@@ -80,12 +83,13 @@ class GridOrder:
         viewport: Box | None = None,
         *,
         sparse: bool = True,
+        most: int | None = None,
     ) -> None:
         self.grid = grid
         self._pending = pending.copy()
         self._lock = threading.Lock()
         self._viewport = viewport
-        self._cells = _region_cells(grid)
+        self._cells = _region_cells(grid, most)
         self._looked_at: Iterator[Region] = iter(())
         self._current: Iterator[Region] = iter(())
         self._passes = self._raster() if order == "raster" else self._by_viewport(tile, sparse)
@@ -278,12 +282,15 @@ def _windows_over_tiles(starts: Index, side: int, tile: int) -> tuple[Index, Ind
     return np.searchsorted(starts + side, edges, "right"), np.searchsorted(starts, edges + tile)
 
 
-def _region_cells(grid: WindowGrid) -> tuple[int, int]:
-    """Number of windows down and across a region of about `REGION_SIDE`."""
+def _region_cells(grid: WindowGrid, most: int | None) -> tuple[int, int]:
+    """Number of windows down and across a region of about `REGION_SIDE`, `most` in all."""
     down, across = (
         max(1, (REGION_SIDE - k) // s + 1)
         for k, s in zip(grid.spec.footprint, grid.spec.stride, strict=True)
     )
+    if most is not None and down * across > most:
+        down = min(down, max(1, math.isqrt(most)))
+        across = min(across, max(1, most // down))
     return down, across
 
 

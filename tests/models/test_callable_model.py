@@ -254,3 +254,22 @@ def test_an_interrupt_is_no_error_of_the_model():
 def test_a_real_shape_error_is_one_line():
     with pytest.raises(ModelRunError, match="the model raised RuntimeError: "):
         load_model(nn.Linear(5, 2))(PATCHES)
+
+
+def test_two_users_of_one_module_share_what_its_owner_had():
+    module = torch.nn.BatchNorm2d(3).train()
+    one, two = load_model(module), load_model(module)
+    one.to(CPU)
+    two.to(CPU)
+    one.restore()
+    assert not module.training
+    two.restore()
+    assert module.training
+    two.restore()
+    assert module.training
+
+
+def test_an_array_with_negative_strides():
+    model = load_model(lambda batch: batch.mean((2, 3)).numpy()[:, ::-1])
+    batch = torch.rand(2, 3, 4, 4)
+    assert torch.equal(model(batch), batch.mean((2, 3)).flip(1))

@@ -82,7 +82,7 @@ def test_batch_size_measured():
     [(0, 32), (0.018, 32), (0.0376, 8), (0.02, 16), (0.15, 4), (0.16, 2), (9, 2)],
 )
 def test_batch_size_by_time(seconds_per_pair, size):
-    assert _batch_size(seconds_per_pair) == size
+    assert _batch_size(seconds_per_pair, nbytes=1) == size
 
 
 def batch_norm():
@@ -197,3 +197,14 @@ def test_builtin_models_on_a_gpu(name):
         torch.testing.assert_close(
             model(PATCHES.cuda()).cpu(), model(PATCHES), rtol=1e-5, atol=1e-5
         )
+
+
+def test_a_model_that_changes_its_input_is_not_called_random():
+    dry = dry_run(load_model(lambda batch: batch.mul_(2).mean((1, 2, 3))), torch.rand(2, 3, 8, 8))
+    assert dry.independent
+    assert dry.notices == ()
+
+
+def test_a_batch_of_large_windows_is_smaller():
+    dry = dry_run(load_model(lambda batch: batch[:, 0, 0, 0]), torch.rand(2, 3, 2048, 2048))
+    assert dry.batch_size == 4

@@ -357,8 +357,9 @@ def test_the_view_comes_first_and_panning_changes_the_order(start, qtbot, viewer
     viewer.canvas.size = (200, 200)
     viewer.scene.camera.zoom = 1.0
     viewer.scene.camera.center = layer.data_to_world((3800, 200))
-    # Little memory, so that little is read ahead of the model.
-    settings = {"tissue": "none", "batch_size": 2, "window": 50, "memory": 16}
+    # One reader: of two, the second may be through with the first window of the sparse pass
+    # before the first is with what is looked at.
+    settings = {"tissue": "none", "batch_size": 2, "window": 50, "readers": 1}
     job = start(layer, Slow(0.02), **settings)
     wait_shown(qtbot, job)
     rows, cols = np.nonzero(np.isfinite(job.layer.data))

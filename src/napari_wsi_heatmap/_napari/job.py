@@ -256,8 +256,8 @@ class HeatmapJob:
     @guarded
     def _on_planned(self) -> None:
         self._drawn.add(self._task)
-        if self._task.run is not None and self._task.run.plan.notices:
-            self.notices = self._task.run.plan.notices
+        if self._task.run is not None and self._task.run.record["notices"]:
+            self.notices = tuple(self._task.run.record["notices"])
             tell_warning(f"{self.title}: " + "; ".join(self.notices))
 
     @guarded

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar, final
+from weakref import WeakKeyDictionary, ref
 
 from napari_wsi_heatmap.errors import ModelLoadError
 from napari_wsi_heatmap.models.base import HeatmapModel
@@ -19,21 +21,43 @@ STATED = {"window": (int, tuple, list), "mpp": (int, float), "names": (str, tupl
 
 
 class ModuleMode:
-    """Training flags and device of a module, as its owner had them."""
+    """Training flags and device of a module, as its owner had them.
+
+    Several runs may use one module at a time: the last of them to end puts its owner's back.
+    """
+
+    _of: ClassVar[WeakKeyDictionary[torch.nn.Module, ModuleMode]] = WeakKeyDictionary()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._training = [(part, part.training) for part in module.modules()]
         devices = {
             tensor.device for tensor in module.state_dict().values() if hasattr(tensor, "device")
         }
-        self._module, self._device = module, devices.pop() if len(devices) == 1 else None
+        self._module, self._device = ref(module), devices.pop() if len(devices) == 1 else None
+        self._users = 0
+
+    @classmethod
+    def borrow(cls, module: torch.nn.Module) -> ModuleMode:
+        """Remember what the owner had, unless somebody else remembers it already."""
+        with cls._lock:
+            mode = cls._of.get(module) or cls(module)
+            cls._of[module] = mode
+            mode._users += 1
+            return mode
 
     def restore(self) -> None:
-        """Put them back."""
-        for part, training in self._training:
-            part.training = training
-        if self._device is not None:
-            self._module.to(self._device)
+        """Put them back, if nobody else uses the module any more."""
+        with self._lock:
+            self._users -= 1
+            module = self._module()
+            if self._users or module is None:
+                return
+            del self._of[module]
+            for part, training in self._training:
+                part.training = training
+            if self._device is not None:
+                module.to(self._device)
 
 
 @final
@@ -71,7 +95,7 @@ class CallableModel(HeatmapModel):
     def to(self, device: torch.device) -> None:
         """Move the module to `device` and set evaluation mode; `restore` puts it back."""
         if self._module is not None:
-            self._before = self._before or ModuleMode(self._module)
+            self._before = self._before or ModuleMode.borrow(self._module)
             self._module.eval().to(device)
 
     def restore(self) -> None:

@@ -18,6 +18,8 @@ Tensor = torch.Tensor
 
 LONGEST_BATCH_S: Final = 0.3
 """A batch chosen here should not keep the first colour, or a cancel, waiting for longer."""
+LARGEST_BYTES: Final = 256 << 20
+"""float32 pixels of a batch chosen here: what a model makes of them is often ten times that."""
 SMALLEST, LARGEST = 2, 32
 """Windows in a batch; alone in its batch a window's value can differ in the last bits."""
 
@@ -95,7 +97,7 @@ def dry_run(
     with inference(device, dtype):
         pair, seconds, alike = _in_pairs(model, patches)
         names = _names(model, pair.shape[1])
-        size = _batch_size(seconds) if asked is None else max(SMALLEST, asked)
+        size = _batch_size(seconds, patches[0].nbytes) if asked is None else max(SMALLEST, asked)
         if size > SMALLEST:
             seconds, moved_alike = _in_batches(model, patches, size, pair)
             alike = alike and moved_alike
@@ -135,7 +137,7 @@ def _in_batches(
 def _timed(model: HeatmapModel, batch: Tensor, like: Tensor | None = None) -> tuple[Tensor, float]:
     """Values on the CPU, and how long they took; of the shape of `like`, but for N."""
     start = time.perf_counter()
-    values = model(batch).cpu()  # waits for a GPU
+    values = model(batch.clone()).cpu()  # a model may change its input; waits for a GPU
     seconds = time.perf_counter() - start
     if like is not None and values.shape[1:] != like.shape[1:]:
         raise ModelOutputError(
@@ -151,9 +153,11 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a.contiguous().view(torch.int32), b.contiguous().view(torch.int32))
 
 
-def _batch_size(seconds_per_pair: float) -> int:
+def _batch_size(seconds_per_pair: float, nbytes: int) -> int:
     size = LARGEST
-    while size > SMALLEST and seconds_per_pair * size / 2 > LONGEST_BATCH_S:
+    while size > SMALLEST and (
+        seconds_per_pair * size / 2 > LONGEST_BATCH_S or nbytes * size > LARGEST_BYTES
+    ):
         size //= 2
     return size
 

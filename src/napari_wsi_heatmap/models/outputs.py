@@ -42,7 +42,7 @@ def _counts_from_the_end(values: Any, output: int | str | None) -> bool:
 
 def _from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
     try:
-        return torch.from_numpy(array)
+        return torch.from_numpy(array.copy())  # torch takes no negative strides
     except TypeError:
         raise ModelOutputError(
             f"the model returned an array of {array.dtype}", do="return numbers"
