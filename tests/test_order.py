@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from napari_wsi_heatmap.coords import WindowList
 from napari_wsi_heatmap.grid import WindowSpec, lay_grid
-from napari_wsi_heatmap.order import BLOCK_SIDE, GridOrder, ListOrder, sparse_step, tiles_touched
+from napari_wsi_heatmap.order import BLOCK_SIDE, GridOrder, ListOrder
+from napari_wsi_heatmap.sparse import sparse_step, tiles_touched
 
 
 def grid_of(height, width, window=64, stride=64, edge="pad", down=1.0):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +23,7 @@ from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.order import REGION_SIDE, GridOrder
 from napari_wsi_heatmap.output import RunOutput
 from napari_wsi_heatmap.plan import place_model
+from napari_wsi_heatmap.progress import Progress
 from napari_wsi_heatmap.states import DONE, FAILED, HANGS_OVER, NOT_FINITE, count_states
 from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
 
@@ -44,21 +44,6 @@ REGION_S = 1.0
 """Seconds of computing that a region may hold, so that slow models follow who pans."""
 CHECK_S = 5.0
 """Seconds between looks at whether the slide's file is still the one that was opened."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run has come."""
-
-    planned: int
-    """Windows to compute in all, those of earlier sessions included."""
-    done: int
-    failed: int
-    per_second: float
-    """Windows per second of this session, pauses left out."""
-    seconds_left: float | None
-    waiting_s: float
-    """Seconds since the last region arrived."""
 
 
 class Run:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from napari.utils import progress
 
 if TYPE_CHECKING:
-    from napari_wsi_heatmap.engine import Progress
+    from napari_wsi_heatmap.progress import Progress
 
 EVERY_S = 0.5
 """Seconds between updates: each lets napari serve all events, in the middle of ours."""

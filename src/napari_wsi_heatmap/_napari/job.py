@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from napari_wsi_heatmap._napari.slide_source import SlideSource
     from napari_wsi_heatmap._napari.worker import RunWorker
-    from napari_wsi_heatmap.engine import Progress
     from napari_wsi_heatmap.heatmap import Heatmap
+    from napari_wsi_heatmap.progress import Progress
 
 TICK_MS = 100
 """ms between looks at what the worker has done: the layer is drawn at most this often."""

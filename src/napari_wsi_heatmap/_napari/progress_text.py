@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_wsi_heatmap.engine import Progress
+    from napari_wsi_heatmap.progress import Progress
 
 STALLED_S = 5.0
 """Seconds without a window after which the line says so."""

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
     from napari_wsi_heatmap._napari.slide_source import SlideSource
     from napari_wsi_heatmap.control import RunControl
-    from napari_wsi_heatmap.engine import Progress, Run
+    from napari_wsi_heatmap.engine import Run
     from napari_wsi_heatmap.heatmap import Piece
     from napari_wsi_heatmap.order import Box
+    from napari_wsi_heatmap.progress import Progress
 
 logger = logging.getLogger(__name__)
 
