@@ -19,7 +19,7 @@ from made import (
     pyramid_slide,
     quarter_means,
 )
-from napari_wsi_heatmap import engine, runfolder, store, writer
+from napari_wsi_heatmap import engine, growing, runfolder, store, writer
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.errors import (
     GridError,
@@ -362,6 +362,8 @@ class FullDisk:
             original(this, box, values)
 
         monkeypatch.setattr(store.HeatmapStore, "write_values", write)
+        # Dozens of chunks, so that there are more writes than are let through.
+        monkeypatch.setattr(growing.GrowingMap, "chunk", 16)
         monkeypatch.setattr(writer, "INTERVAL_S", 0.01)
         monkeypatch.setattr(writer.StoreWriter.__init__, "__defaults__", (0.01,))
 
