@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsi_heatmap.grid import WindowGrid
-from napari_wsi_heatmap.shrink import LenientRead, read_shrunk
+from napari_wsi_heatmap.shrink import LenientRead, level_and_factor, read_shrunk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def overview(slide: Slide, canvas: Canvas) -> Rgb:
     """
     from PIL import Image
 
-    level, factor = _level_and_factor(slide, min(canvas.scale))
+    level, factor = level_and_factor(slide, min(canvas.scale))
     down = slide.levels[level].downsample
     top, left, height, width = _box(canvas, down, slide.levels[level].shape)
     read = LenientRead(slide, UNREADABLE)
@@ -106,13 +106,6 @@ def overview(slide: Slide, canvas: Canvas) -> Rgb:
         canvas.shape[::-1], filter_, box=(corner[1], corner[0], far[1], far[0])
     )
     return np.array(picture)
-
-
-def _level_and_factor(slide: Slide, wanted: float) -> tuple[int, int]:
-    """Coarsest level that is fine enough, and the whole factor by which it is shrunk further."""
-    fine = [i for i, level in enumerate(slide.levels) if max(level.downsample) <= wanted * 1.001]
-    level = fine[-1] if fine else 0
-    return level, max(1, int(wanted / max(slide.levels[level].downsample)))
 
 
 def _box(canvas: Canvas, down: Pair, level_shape: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -167,8 +167,7 @@ class Run:
         planned = counts["done"] + counts["failed"] + counts["pending"]
         rate = self._computed / self._active_s if self._active_s > 0 else 0.0
         left = counts["pending"] / rate if rate else None
-        waiting = time.monotonic() - self._loader.last_arrival
-        return Progress(planned, counts["done"], counts["failed"], rate, left, waiting)
+        return Progress(planned, counts["done"], counts["failed"], rate, left)
 
     def _compute(self, batch: Batch) -> Piece:
         n, shape = len(batch.index), self.plan.value_shape

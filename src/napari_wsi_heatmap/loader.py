@@ -96,7 +96,6 @@ class Loader:
         self._budget = _ByteBudget(memory)
         self._readers = max(1, readers)
         self.wait_s = 0.0
-        self.last_arrival = time.monotonic()
 
     def __iter__(self) -> Iterator[LoadedRegion]:
         for number in range(self._readers):
@@ -130,7 +129,6 @@ class Loader:
             finally:
                 now = time.monotonic()
                 self.wait_s, began = self.wait_s + now - began, now
-            self.last_arrival = now
             return item
         return None
 

@@ -16,5 +16,3 @@ class Progress:
     per_second: float
     """Windows per second of this session, pauses left out."""
     seconds_left: float | None
-    waiting_s: float
-    """Seconds since the last region arrived."""

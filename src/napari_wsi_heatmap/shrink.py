@@ -26,6 +26,19 @@ BLOCK_BYTES = 64 << 20
 """What is read at once, whatever the slide's size: 4 bytes a pixel."""
 
 
+def level_and_factor(slide: Slide, wanted: float) -> tuple[int, int]:
+    """Coarsest level that is fine enough, and the whole factor by which it is shrunk further.
+
+    Parameters
+    ----------
+    wanted : float
+        Level-0 pixels per pixel of the result at most.
+    """
+    fine = [i for i, level in enumerate(slide.levels) if max(level.downsample) <= wanted * 1.001]
+    level = fine[-1] if fine else 0
+    return level, max(1, int(wanted / max(slide.levels[level].downsample)))
+
+
 def read_shrunk(
     slide: Slide,
     level: int,

@@ -41,7 +41,7 @@ class TileCache:
     def __init__(self, max_bytes: int = 256 << 20) -> None:
         self.max_bytes = max_bytes
         self.bytes = 0
-        self.hits = self.misses = 0
+        self.misses = 0
         self._tiles: OrderedDict[Key, Rgb] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -52,7 +52,6 @@ class TileCache:
             if tile is None:
                 self.misses += 1
             else:
-                self.hits += 1
                 self._tiles.move_to_end(key)
             return tile
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_wsi_heatmap.errors import GridError
-from napari_wsi_heatmap.shrink import LenientRead, read_shrunk
+from napari_wsi_heatmap.shrink import LenientRead, level_and_factor, read_shrunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,7 +165,7 @@ def coarse_view(slide: Slide) -> CoarseView:
     -----
     Memory bound: one block of the level read, `STRIP_BYTES`, and the result.
     """
-    level, factor = _level_and_factor(slide)
+    level, factor = level_and_factor(slide, _wanted_downsample(slide))
     down = slide.levels[level].downsample[0] * factor, slide.levels[level].downsample[1] * factor
     shape = tuple(-(-n // factor) for n in slide.levels[level].shape)
     y, x, height, width = _scanned_box(slide, down, (shape[0], shape[1]))
@@ -201,15 +201,11 @@ def _unread(read: LenientRead, shape: tuple[int, ...], factor: int) -> Mask:
     return unread
 
 
-def _level_and_factor(slide: Slide) -> tuple[int, int]:
-    """Coarsest level that is fine enough, and the whole factor by which it is shrunk further."""
+def _wanted_downsample(slide: Slide) -> float:
+    """Level-0 pixels per pixel of the mask at most."""
     if slide.mpp is None:
-        wanted = max(1.0, max(slide.levels[0].shape) / UNCALIBRATED_SIDE)
-    else:
-        wanted = max(1.0, FINEST_MASK_UM / max(slide.mpp))
-    fine = [i for i, level in enumerate(slide.levels) if max(level.downsample) <= wanted * 1.001]
-    level = fine[-1] if fine else 0
-    return level, max(1, int(wanted / max(slide.levels[level].downsample)))
+        return max(1.0, max(slide.levels[0].shape) / UNCALIBRATED_SIDE)
+    return max(1.0, FINEST_MASK_UM / max(slide.mpp))
 
 
 def _saturation(rgb: Rgb) -> NDArray[np.uint8]:
