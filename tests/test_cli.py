@@ -88,9 +88,12 @@ def test_info_tells_people(call, slide_path):
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "a slide.svs"
     for text in (
-        "aperio, read by openslide",
+        "format      aperio",
+        "compression deflate",
+        "read by     ",
         "700 × 900 px",
-        "0.5 µm, objective 20x",
+        "0.5 µm (the file's properties), objective 20x",
+        "no ICC profile",
         "0: 700 × 900, downsample 1, tiles 256 × 256",
         "1: 175 × 225, downsample 4",
         "all of it",

@@ -17,17 +17,21 @@ def slide_facts(slide: Slide) -> dict[str, Any]:
     return {
         "path": slide.path,
         "name": slide.name,
-        "format": slide.properties.get("openslide.vendor"),
+        "format": slide.format,
+        "compression": slide.compression,
         "backend": slide.backend,
+        "why_this_backend": slide.why or None,
         "levels": [
             {"shape": list(level.shape), "downsample": list(level.downsample),
              "tile": list(level.tile)}
             for level in slide.levels
         ],
         "mpp": None if slide.mpp is None else list(slide.mpp),
+        "mpp_source": slide.mpp_source,
         "objective_power": slide.objective_power,
         "bounds": list(slide.bounds),
         "background": list(slide.background),
+        "icc_profile": profile_name(slide.icc_profile),
         "associated_images": list(slide.associated_images),
         "warnings": list(slide.warnings),
         "fingerprint": slide.fingerprint,
@@ -43,14 +47,21 @@ def slide_lines(slide: Slide) -> Iterator[str]:
 
 
 def _parts(slide: Slide) -> Iterator[tuple[str, str]]:
-    vendor = slide.properties.get("openslide.vendor")
-    yield "format", f"{vendor}, read by {slide.backend}" if vendor else slide.backend
+    yield "format", slide.format or "unknown"
+    if slide.compression:
+        yield "compression", slide.compression
+    yield "read by", f"{slide.backend} ({slide.why})" if slide.why else slide.backend
     yield "size", _size(slide)
     yield "pixel size", _pixel_size(slide)
     for index, level in enumerate(slide.levels):
         yield "levels" if index == 0 else "", _level(index, level)
     yield "scanned", _bounds(slide)
     yield "background", "RGB {} {} {}".format(*slide.background)
+    profile = profile_name(slide.icc_profile)
+    yield (
+        "colours",
+        f"as stored; ICC profile: {profile}" if profile else "as stored, no ICC profile",
+    )
     yield "images", ", ".join(slide.associated_images) or "none"
     for index, warning in enumerate(slide.warnings):
         yield "warnings" if index == 0 else "", warning
@@ -70,7 +81,8 @@ def _pixel_size(slide: Slide) -> str:
         return f"not known{power}"
     y, x = slide.mpp
     text = f"{y:.4g}" if f"{y:.4g}" == f"{x:.4g}" else f"{y:.4g} × {x:.4g}"
-    return f"{text} µm{power}"
+    source = f" ({slide.mpp_source})" if slide.mpp_source else ""
+    return f"{text} µm{source}{power}"
 
 
 def _level(index: int, level: Level) -> str:
@@ -86,3 +98,17 @@ def _bounds(slide: Slide) -> str:
     if (height, width) == slide.levels[0].shape:
         return "all of it"
     return f"{height} × {width} px at y {y}, x {x}"
+
+
+def profile_name(profile: bytes | None) -> str | None:
+    """Name of an ICC profile as it states it, or its size; None without one."""
+    if profile is None:
+        return None
+    from io import BytesIO
+
+    from PIL import ImageCms
+
+    try:
+        return one_line(ImageCms.getProfileDescription(BytesIO(profile)), 80)
+    except (ImageCms.PyCMSError, OSError):
+        return f"{len(profile)} bytes that are no profile"

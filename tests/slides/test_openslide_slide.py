@@ -191,12 +191,12 @@ class TestCalibration:
     )
     def test_believed(self, y, x, mpp):
         stated = {"openslide.mpp-y": y, "openslide.mpp-x": x}
-        assert metadata.calibration(stated, "") == (mpp, None)
+        assert metadata.calibration(stated, "") == (mpp, "the file's properties", None)
 
     @pytest.mark.parametrize("value", ["0", "-0.499", "nan", "inf", "1e300", "352.78", "abc", ""])
     def test_not_believed(self, value):
         stated = {"openslide.mpp-y": "0.5", "openslide.mpp-x": value}
-        mpp, warning = metadata.calibration(stated, "")
+        mpp, _, warning = metadata.calibration(stated, "")
         assert mpp is None
         assert warning.startswith("the file states")
 
@@ -218,7 +218,7 @@ class TestCalibration:
         ],
     )
     def test_ome_xml(self, text, mpp):
-        found, warning = metadata.calibration({}, f"<OME><Pixels {text}/></OME>")
+        found, _, warning = metadata.calibration({}, f"<OME><Pixels {text}/></OME>")
         assert found == mpp
         assert (warning is None) == (mpp is not None)
 

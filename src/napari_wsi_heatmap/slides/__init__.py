@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsi_heatmap.slides.base import Slide
+    from napari_wsi_heatmap.slides.file import SlideFile
 
 SLIDE_EXTENSIONS = (
     ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu",
     ".dcm", ".czi",
 )  # fmt: skip
 """Endings of files that hold slides, lower case."""
+PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg")
+"""Endings of ordinary pictures, which are opened as slides of one level when asked for."""
+PICTURE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff")
 
 
 @dataclass(frozen=True)
@@ -26,17 +30,23 @@ class Backend:
     """A row of the table of backends."""
 
     name: str
+    reads: str
+    """Kind of path that it reads, as `kind_of` names it."""
     module: str
     """Imported when the backend is used; holds `cls`."""
     cls: str
-    """Called as ``cls(path, mpp=mpp)``."""
+    """Called as ``cls(file, mpp=mpp)``: `SlideFile` for a "file", else the path.
+
+    It raises `NotSureError` where the next row should read the slide.
+    """
     needs: str
     """Distribution to install where the import fails."""
+    asked: bool = False
+    """Used only if it is asked for by name."""
 
 
-BACKENDS = (
-    Backend("openslide", "napari_wsi_heatmap.slides.openslide", "OpenSlideSlide", "openslide-bin"),
-)
+_HERE = "napari_wsi_heatmap.slides"
+BACKENDS = (Backend("openslide", "file", f"{_HERE}.openslide", "OpenSlideSlide", "openslide-bin"),)
 """In the order in which they are preferred."""
 
 
@@ -51,9 +61,10 @@ def open_slide(
     Parameters
     ----------
     path : str, bytes, Path or Slide
-        The file; a Slide is handed back as it is.
+        The file, or the folder of an OME-Zarr; a Slide is handed back as it is.
     backend : str, optional
-        Name of the backend that must read it.
+        Name of the backend that must read it. Default: the first of `BACKENDS` that is sure of
+        it; the slide's `why` says why others are not.
     mpp : float or (float, float), optional
         µm per level-0 pixel, one value or (y, x), where the file states none or a wrong one.
 
@@ -74,15 +85,66 @@ def open_slide(
                 "an open slide takes no other backend or mpp", path.path, "open its file again"
             )
         return path
-    row = _row(backend)
+    name = _absolute(path)
+    kind = kind_of(name)
+    return _first_sure(_rows(backend, kind, name), _looked_at(name, kind), mpp)
+
+
+def kind_of(path: str) -> str:
+    """Tell what kind of path it is: "zarr" (a folder), "picture" (PNG, JPEG) or "file"."""
+    if os.path.isdir(path) and any(
+        os.path.isfile(os.path.join(path, name)) for name in (".zgroup", ".zattrs", "zarr.json")
+    ):
+        return "zarr"
+    if path.lower().endswith(PICTURE_EXTENSIONS) and _is_picture(path):
+        return "picture"
+    return "file"
+
+
+def _is_picture(path: str) -> bool:
+    from napari_wsi_heatmap.slides import diagnose
+
     try:
-        cls = getattr(importlib.import_module(row.module), row.cls)
+        return os.path.isfile(path) and diagnose.read_head(path).startswith(PICTURE_MAGIC)
+    except OSError:
+        return False
+
+
+def _looked_at(path: str, kind: str) -> str | SlideFile:
+    """Check a file once for all backends that may be tried."""
+    if kind != "file":
+        return path
+    from napari_wsi_heatmap.slides.file import look
+
+    return look(path)
+
+
+def _first_sure(
+    rows: Sequence[Backend], file: str | SlideFile, mpp: float | Sequence[float] | None
+) -> Slide:
+    from napari_wsi_heatmap.slides.file import NotSureError
+
+    reasons: list[str] = []
+    for row in rows:
+        try:
+            slide: Slide = _load(row)(file, mpp=mpp)
+        except NotSureError as error:
+            if row is rows[-1]:
+                raise
+            reasons.append(f"not {row.name}: {error.what}")
+        else:
+            slide.why = "; ".join(reasons)
+            return slide
+    raise AssertionError("the last row opens or raises")
+
+
+def _load(row: Backend) -> Any:
+    try:
+        return getattr(importlib.import_module(row.module), row.cls)
     except ImportError as error:
         raise SlideOpenError(
             f"backend {row.name!r} cannot be imported: {error}", do=f"pip install {row.needs}"
         ) from error
-    opened: Slide = cls(_absolute(path), mpp=mpp)
-    return opened
 
 
 def looks_like_slide(path: Any) -> bool:
@@ -115,14 +177,17 @@ def looks_like_slide(path: Any) -> bool:
     return diagnose.plausible(name, head)
 
 
-def _row(name: str | None) -> Backend:
+def _rows(name: str | None, kind: str, path: str) -> list[Backend]:
+    """Rows to try for a path: the one that was asked for, or all that read such paths."""
     if name is None:
-        return BACKENDS[0]
-    for row in BACKENDS:
-        if row.name == name:
-            return row
-    known = ", ".join(row.name for row in BACKENDS)
-    raise SlideOpenError(f"no backend {name!r}", do=f"known: {known}")
+        return [row for row in BACKENDS if row.reads == kind and not row.asked]
+    named = [row for row in BACKENDS if row.name == name]
+    if not named:
+        known = ", ".join(row.name for row in BACKENDS)
+        raise SlideOpenError(f"no backend {name!r}", do=f"known: {known}")
+    if named[0].reads != kind:
+        raise SlideOpenError(f"backend {name!r} does not read a {kind}", path, "choose another")
+    return named
 
 
 def _absolute(path: str | bytes | os.PathLike[str]) -> str:

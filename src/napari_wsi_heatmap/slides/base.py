@@ -64,6 +64,16 @@ class Slide(abc.ABC):
         What the file says about itself.
     warnings : tuple of str
         What the user should know about this file, a line each.
+    format : str or None
+        What kind of file it is: OpenSlide's name of the vendor, "ome-tiff", "ome-zarr", "png".
+    compression : str or None
+        How its tiles are compressed, as far as that is known.
+    mpp_source : str or None
+        Where `mpp` was found.
+    why : str
+        Why this backend reads it, where a preferred one does not; else empty.
+    icc_profile : bytes or None
+        Colour profile of the file, read when asked for; pixels are never converted here.
     """
 
     path: str
@@ -76,6 +86,10 @@ class Slide(abc.ABC):
     background: tuple[int, int, int] = (255, 255, 255)
     properties: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    format: str | None = None
+    compression: str | None = None
+    mpp_source: str | None = None
+    why: str = ""
 
     @abc.abstractmethod
     def _read(self, level: int, y: int, x: int, height: int, width: int) -> tuple[Rgb, Mask | None]:
@@ -106,6 +120,11 @@ class Slide(abc.ABC):
     def associated_images(self) -> Mapping[str, Rgb]:
         """Label, macro, thumbnail by name, each (H, W, 3) uint8, read when asked for."""
         return {}
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """ICC profile of the file's colours, or None."""
+        return None
 
     def read_region(self, level: int, y: int, x: int, height: int, width: int) -> Rgb:
         """Read a box of stored pixels.

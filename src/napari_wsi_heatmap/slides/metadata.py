@@ -28,7 +28,9 @@ _MOST_UNEQUAL = 0.01
 _SEPARATED = 5
 
 
-def calibration(properties: Mapping[str, str], description: str) -> tuple[Mpp | None, str | None]:
+def calibration(
+    properties: Mapping[str, str], description: str
+) -> tuple[Mpp | None, str | None, str | None]:
     """Find the size of a level-0 pixel.
 
     Parameters
@@ -42,16 +44,39 @@ def calibration(properties: Mapping[str, str], description: str) -> tuple[Mpp | 
     -------
     mpp : (float, float) or None
         (y, x) µm per pixel.
+    source : str or None
+        Where it stands.
     warning : str or None
         Why there is none.
     """
     stated = properties.get("openslide.mpp-y"), properties.get("openslide.mpp-x")
     if None not in stated:
-        return believable_mpp(stated, "the file")
+        mpp, warning = believable_mpp(stated, "the file")
+        return mpp, "the file's properties", warning
     stated = _ome_size(description, "Y"), _ome_size(description, "X")
     if None not in stated:
-        return believable_mpp(stated, "the file's OME-XML")
-    return None, "the file states no pixel size (µm per pixel): treated as uncalibrated"
+        mpp, warning = believable_mpp(stated, "the file's OME-XML")
+        return mpp, "the file's OME-XML", warning
+    return None, None, "the file states no pixel size (µm per pixel): treated as uncalibrated"
+
+
+COMPRESSIONS = {
+    1: "none", 5: "LZW", 6: "old-style JPEG", 7: "JPEG", 8: "deflate", 32773: "PackBits",
+    32946: "deflate", 33003: "JPEG 2000 (YCbCr)", 33005: "JPEG 2000 (RGB)",
+    34712: "JPEG 2000", 34925: "LZMA", 50000: "zstd", 50001: "WebP", 50002: "JPEG XL",
+}  # fmt: skip
+"""Of TIFF, by their number."""
+
+
+def compression(directories: Sequence[Directory], properties: Mapping[str, str]) -> str | None:
+    """Name how the tiles of level 0 are compressed, or None where it is not known."""
+    tiled = next((d for d in directories if d.tiled), None)
+    if tiled is not None:
+        number = tiled.number(tiffheader.COMPRESSION, 1)
+        return COMPRESSIONS.get(number, f"TIFF compression {number}")
+    if properties.get("openslide.vendor") in ("hamamatsu", "mirax"):
+        return properties.get("mirax.LAYER_0_LEVEL_0_SECTION.IMAGE_FORMAT", "JPEG")
+    return None
 
 
 def _ome_size(description: str, axis: str) -> str | None:

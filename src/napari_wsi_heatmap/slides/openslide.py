@@ -11,27 +11,29 @@ import numpy as np
 import openslide
 from PIL.ImageCms import PyCMSError
 
-from napari_wsi_heatmap.errors import SlideChangedError, SlideOpenError, SlideReadError, one_line
-from napari_wsi_heatmap.slides import content, diagnose, guard, metadata
-from napari_wsi_heatmap.slides.base import Level, Slide, level_downsample
+from napari_wsi_heatmap.errors import SlideOpenError, SlideReadError, one_line
+from napari_wsi_heatmap.slides import diagnose, guard, metadata
+from napari_wsi_heatmap.slides.base import Level, level_downsample
 from napari_wsi_heatmap.slides.cells import CellReader
+from napari_wsi_heatmap.slides.file import FileSlide
 from napari_wsi_heatmap.slides.handle import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from napari_wsi_heatmap.slides.base import Mask, Rgb
+    from napari_wsi_heatmap.slides.file import SlideFile
     from napari_wsi_heatmap.slides.tiffheader import Directory
 
 
 @final
-class OpenSlideSlide(Slide):
+class OpenSlideSlide(FileSlide):
     """A slide file, read by OpenSlide.
 
     Parameters
     ----------
-    path : str
-        The file.
+    file : str or SlideFile
+        The file, or what `look` found out about it.
     mpp : float or (float, float), optional
         µm per level-0 pixel, one value or (y, x), where the file states none or a wrong one.
 
@@ -48,32 +50,23 @@ class OpenSlideSlide(Slide):
 
     backend = "openslide"
 
-    def __init__(self, path: str, *, mpp: float | Sequence[float] | None = None) -> None:
-        self.path, self.name = path, os.path.basename(path)
-        self._stated_mpp = None if mpp is None else metadata.caller_mpp(mpp, path)
-        directories, unread = self._look_before_opening()
-        self._handle = Handle(partial(openslide.OpenSlide, path), path)
+    def __init__(
+        self, file: str | SlideFile, *, mpp: float | Sequence[float] | None = None
+    ) -> None:
+        super().__init__(file, mpp=mpp)
+        self._handle = Handle(partial(openslide.OpenSlide, self.path), self.path)
         try:
             with self._handle.borrow() as osr:
-                self._describe(osr, directories)
+                self._describe(osr, self._file.directories)
         except openslide.OpenSlideError as error:
-            raise _open_error(path, error) from error
-        if unread:
-            self.warnings += (f"a part of it cannot be read: {one_line(unread, 160)}",)
-
-    def _look_before_opening(self) -> tuple[tuple[Directory, ...], str | None]:
-        cause = diagnose.obvious_cause(self.path)
-        if cause:
-            raise guard.refuse(cause, self.path)
-        try:
-            self._identities = content.identities(self.path)
-            self._fingerprint = content.fingerprint(self.path)
-            return guard.check(self.path, self._fingerprint)
-        except OSError as error:
-            raise SlideOpenError(f"it cannot be read: {error.strerror}", self.path) from error
+            raise _open_error(self.path, error) from error
+        if self._file.unread:
+            self.warnings += (f"a part of it cannot be read: {one_line(self._file.unread, 160)}",)
 
     def _describe(self, osr: Any, directories: tuple[Directory, ...]) -> None:
         self.properties = properties = dict(osr.properties)
+        self.format = properties.get("openslide.vendor")
+        self.compression = metadata.compression(directories, properties)
         self._averages = osr.level_downsamples
         self.levels = tuple(_levels(osr.level_dimensions, properties))
         self.objective_power = metadata.objective_power(properties)
@@ -81,21 +74,14 @@ class OpenSlideSlide(Slide):
         self.background = metadata.background(properties)
         self._associated = Associated(osr.associated_images, self._associated_image)
         self._start_cells()
+        description = next((d.description for d in directories if d.tiled), "")
         self.warnings = (
-            *self._calibrate(directories),
+            *self._calibrate(*metadata.calibration(properties, description)),
             *metadata.file_warnings(self.path, directories, properties),
             *metadata.level_warnings(self.levels),
             *self._cell_warnings(),
             *_profile_warnings(osr),
         )
-
-    def _calibrate(self, directories: tuple[Directory, ...]) -> Iterator[str]:
-        description = next((d.description for d in directories if d.tiled), "")
-        self.mpp, missing = metadata.calibration(self.properties, description)
-        if self._stated_mpp is not None:
-            self.mpp = self._stated_mpp
-        elif missing:
-            yield missing
 
     def _start_cells(self) -> None:
         self._pid = os.getpid()
@@ -152,29 +138,16 @@ class OpenSlideSlide(Slide):
         except openslide.OpenSlideError as error:
             raise SlideReadError(one_line(error, 200), where) from error
 
-    def _refuse_changed(self) -> None:
-        # Opening a replaced file again would mix the pixels of two slides.
-        reason = self.changed()
-        if reason:
-            raise SlideChangedError(reason, self.path, "put it back, or open it again")
-
-    @property
-    def fingerprint(self) -> str:
-        """Hex digest of the content: sizes, headers and sampled bytes of the files."""
-        return self._fingerprint
-
-    def identity(self) -> content.Identity:
-        """(size, mtime_ns, inode) that the file had when it was opened."""
-        return self._identities[self.path]
-
-    def changed(self) -> str | None:
-        """Say why the file is no longer the one that was opened; None while it is."""
-        return content.difference(self._identities)
-
     @property
     def associated_images(self) -> Mapping[str, Rgb]:
         """Label, macro, thumbnail by name; a damaged one raises SlideReadError when asked for."""
         return self._associated
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """ICC profile of level 0; None where there is none, or one that is damaged."""
+        profile = self._twice(_profile, f"{self.path}, its ICC profile")
+        return None if profile is None else bytes(profile.tobytes())
 
     def _associated_image(self, name: str) -> Rgb:
         where = f"{self.path}, its image {name!r}"
@@ -185,13 +158,6 @@ class OpenSlideSlide(Slide):
         """Release the file as soon as the last read that goes on has ended."""
         self._handle.close()
         self._cells.clear()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.path, self._stated_mpp)
-
-
-def _reopen(path: str, mpp: tuple[float, float] | None) -> OpenSlideSlide:
-    return OpenSlideSlide(path, mpp=mpp)
 
 
 class Associated(Mapping[str, "Rgb"]):
@@ -260,6 +226,13 @@ def _levels(dimensions: Any, properties: Mapping[str, str]) -> Iterator[Level]:
 def _side(properties: Mapping[str, str], level: int, which: str) -> int:
     text = properties.get(f"openslide.level[{level}].tile-{which}", "")
     return int(text) if text.isdecimal() and 0 < int(text) <= guard.TILE_SIDES[1] else 256
+
+
+def _profile(osr: Any) -> Any:
+    try:
+        return osr.color_profile
+    except (PyCMSError, OSError):
+        return None
 
 
 def _profile_warnings(osr: Any) -> Iterator[str]:
