@@ -94,11 +94,20 @@ class Handle:
         finally:
             self._leave(opened)
 
+    def rest(self) -> None:
+        """Close the file for now, as soon as nobody reads; the next reader opens it again."""
+        self._leave_parent()
+        self._let_go()
+
     def close(self) -> None:
         """Refuse further readers, and close the file when the last one has left."""
         self._leave_parent()
         with self._lock:
             self._closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        with self._lock:
             opened, self._current = self._current, None
             read = opened is not None and opened.readers > 0
         if opened is not None and not read:  # else its last reader closes it

@@ -87,6 +87,19 @@ def _ome_size(description: str, axis: str) -> str | None:
     return size[1]
 
 
+def ome_power(description: str) -> float | None:
+    """Magnification of the objective as OME-XML states it, or None."""
+    stated = re.search(r'\bNominalMagnification="([^"]*)"', description)
+    return objective_power({"openslide.objective-power": stated[1]}) if stated else None
+
+
+def tiff_properties(directories: Sequence[Directory]) -> dict[str, str]:
+    """What the first directory of a TIFF says, named as OpenSlide names it."""
+    names = {tiffheader.DESCRIPTION: "tiff.ImageDescription", tiffheader.SOFTWARE: "tiff.Software"}
+    texts = directories[0].texts
+    return {name: texts[tag] for tag, name in names.items() if tag in texts}
+
+
 def caller_mpp(mpp: float | Sequence[float], path: str) -> Mpp:
     """Check what the caller states, one value or (y, x) µm per pixel."""
     pair = tuple(mpp) if isinstance(mpp, Iterable) else (mpp, mpp)
@@ -152,6 +165,14 @@ def file_warnings(
         yield from _generic_warnings(tiled[0])
 
 
+def left_out(directories: Sequence[Directory], properties: Mapping[str, str]) -> Iterator[str]:
+    """Warn of levels that OpenSlide does not see."""
+    generic = properties.get("openslide.vendor") == "generic-tiff"
+    tiled = [directory for directory in directories if directory.tiled]
+    if generic and tiled and tiffheader.SUB_DIRECTORIES in tiled[0].entries:
+        yield "its coarser levels (SubIFDs of an OME-TIFF) are not read: one level only"
+
+
 def _mirax_warnings(folder: str) -> Iterator[str]:
     try:
         index = Path(folder, "Slidedat.ini").read_text("utf-8", "replace")
@@ -181,8 +202,6 @@ def _generic_warnings(directory: Directory) -> Iterator[str]:
     text = directory.description
     if "DPUfsImport" in text or directory.texts.get(tiffheader.SOFTWARE, "").startswith("Philips"):
         yield "a Philips slide whose description is broken: no calibration, levels are padded"
-    if tiffheader.SUB_DIRECTORIES in directory.entries:
-        yield "its coarser levels (SubIFDs of an OME-TIFF) are not read: one level only"
     planes = re.findall(r'\bSize([ZT])="(\d+)"', text)
     if "<OME" in text and any(int(n[:9]) > 1 for _, n in planes):
         yield "of its planes (Z or T) only the first is shown"

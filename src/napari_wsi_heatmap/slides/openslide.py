@@ -74,13 +74,15 @@ class OpenSlideSlide(FileSlide):
         self.background = metadata.background(properties)
         self._associated = Associated(osr.associated_images, self._associated_image)
         self._start_cells()
+        self.profile_warnings = tuple(_profile_warnings(osr))
         description = next((d.description for d in directories if d.tiled), "")
         self.warnings = (
             *self._calibrate(*metadata.calibration(properties, description)),
             *metadata.file_warnings(self.path, directories, properties),
+            *metadata.left_out(directories, properties),
             *metadata.level_warnings(self.levels),
             *self._cell_warnings(),
-            *_profile_warnings(osr),
+            *self.profile_warnings,
         )
 
     def _start_cells(self) -> None:
@@ -153,6 +155,15 @@ class OpenSlideSlide(FileSlide):
         where = f"{self.path}, its image {name!r}"
         image = self._twice(lambda osr: osr.associated_images[name], where)
         return composite(image, self.background)[0]
+
+    @property
+    def whole_levels(self) -> frozenset[int]:
+        """Levels whose downsample is a whole number: there OpenSlide draws stored pixels."""
+        return frozenset(range(len(self.levels))) - self._cells.keys()
+
+    def rest(self) -> None:
+        """Release the file until something is asked for."""
+        self._handle.rest()
 
     def close(self) -> None:
         """Release the file as soon as the last read that goes on has ended."""

@@ -13,15 +13,28 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO, TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
 MAX_DIRECTORIES = 4096
 """A chain longer than this is a loop in disguise; a z-stack of a slide has some hundreds."""
+MAX_SUB_DIRECTORIES = 256
+"""Of one directory: the coarser levels of a pyramid, of which halving makes twenty at most."""
+MAX_ENTRIES = 1 << 17
+"""Of all directories of a walk, 40 MB as Python keeps them; a slide has some hundreds."""
+MAX_TEXT = 16 << 20
+"""Bytes of text that a walk keeps; of each, the first 64 KiB."""
+MAX_TABLE = 1 << 24
+"""Values of a table (of tiles) that are looked at."""
 
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION = 256, 257, 258, 259, 262, 270
 SAMPLES, PLANAR, SOFTWARE, TILE_WIDTH, TILE_LENGTH = 277, 284, 305, 322, 323
 TILE_OFFSETS, TILE_COUNTS, SUB_DIRECTORIES, EXTRA_SAMPLES, SAMPLE_FORMAT = 324, 325, 330, 338, 339
+STRIP_OFFSETS, STRIP_COUNTS = 273, 279
 NDPI_FORMAT = 65420
 
 _NUMBERS = frozenset(
@@ -82,6 +95,11 @@ class Directory:
         return self.number(SAMPLES, 1)
 
     @property
+    def claimed(self) -> int:
+        """Bytes that the values of all its tags would take."""
+        return sum(_SIZES.get(kind, 1) * count for kind, count, _ in self.entries.values())
+
+    @property
     def description(self) -> str:
         """The first 64 KiB of ImageDescription."""
         return self.texts.get(DESCRIPTION, "")
@@ -101,28 +119,35 @@ def directories(path: str) -> tuple[Directory, ...]:
         If the chain cannot be followed to its end.
     """
     with open(path, "rb") as file:
-        return tuple(_Walk(file).run())
+        return tuple(Walk(file).run())
 
 
-def tiles_beyond_end(path: str, directory: Directory) -> tuple[int, int]:
-    """Count the tiles of a directory whose bytes are not all in the file.
+def sub_directories(path: str, directory: Directory) -> tuple[Directory, ...]:
+    """Read the directories that tag SubIFDs of `directory` lists: coarser levels in OME-TIFF.
+
+    Chains that begin at them are not followed, for nobody writes such.
 
     Returns
     -------
-    (int, int)
-        How many lie beyond the end, and how many the directory lists.
+    tuple of Directory
+        In the order listed; empty where the tag is missing.
+
+    Raises
+    ------
+    BadTiff
+        If they are too many, listed twice, or cannot be read.
     """
+    if SUB_DIRECTORIES not in directory.entries:
+        return ()
     with open(path, "rb") as file:
-        walk = _Walk(file)
-        offsets = walk.table(directory, TILE_OFFSETS)
-        counts = walk.table(directory, TILE_COUNTS)
-        size = walk.size
-    pairs = zip(offsets, counts, strict=False)
-    return sum(count > 0 and at + count > size for at, count in pairs), len(offsets)
+        return tuple(Walk(file).listed(directory))
 
 
-class _Walk:
-    """Follows the chain of directories of one open file."""
+class Walk:
+    """Follows the chain of directories of one open file.
+
+    Memory bound: `MAX_ENTRIES` and `MAX_TEXT`, 100 MB as Python keeps them.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -131,6 +156,7 @@ class _Walk:
         self.order = "<" if head[:2] == b"II" else ">"
         self.big = head[2:4] in (b"+\0", b"\0+")
         self.ndpi = False
+        self.entries = self.text = 0
         self.first = self._first(head)
 
     def _first(self, head: bytes) -> int:
@@ -166,11 +192,27 @@ class _Walk:
         if not seen:
             raise BadTiff("it is a TIFF without any image", cut_off=self.size < 64)
 
+    def listed(self, directory: Directory) -> Iterator[Directory]:
+        """Yield the directories that lie where SubIFDs says."""
+        kind, count, place = directory.entries[SUB_DIRECTORIES]
+        if count > MAX_SUB_DIRECTORIES:
+            raise BadTiff(f"a TIFF directory lists {count} smaller images")
+        offsets = self._values({18: 16}.get(kind, kind), count, place, most=count)
+        if len(offsets) != count or len(set(offsets)) < count:
+            raise BadTiff("a TIFF directory lists its smaller images wrongly")
+        for offset in offsets:
+            if offset < 8:
+                raise BadTiff("a TIFF directory lists a smaller image inside the file's header")
+            yield self._directory(offset)[0]
+
     def _directory(self, offset: int) -> tuple[Directory, int]:
         head, step = (8, 20) if self.big else (2, 12)
         count = self._unpack("Q" if self.big else "H", self._bytes(offset, head))
         if not 0 < count <= 4096:
             raise BadTiff(f"a TIFF directory claims {count} entries")
+        self.entries += count
+        if self.entries > MAX_ENTRIES:
+            raise BadTiff(f"its TIFF directories have more than {MAX_ENTRIES} entries")
         at = offset + head + step * count
         raw = self._bytes(offset + head, step * count)
         high = self._high_words(at + 8, count) if self.ndpi else (0,) * count
@@ -217,14 +259,27 @@ class _Walk:
         if kind not in (1, 2, 7):
             return ""
         raw = self._bytes(place, min(count, _MOST_TEXT), short=True)
+        self.text += len(raw)
+        if self.text > MAX_TEXT:
+            raise BadTiff(f"its TIFF directories hold more than {MAX_TEXT >> 20} MiB of text")
         return raw.split(b"\0")[0].decode("utf-8", "replace")
 
-    def table(self, directory: Directory, tag: int) -> tuple[int, ...]:
-        """Return all values of a long tag (offsets of tiles), or none."""
+    def block(self, directory: Directory, tag: int, first: int, most: int) -> NDArray[np.int64]:
+        """Return up to `most` values of a long tag from the `first` on, as far as they are there.
+
+        A table may claim more than the file holds, and readers take what they need of it.
+        """
         kind, count, place = directory.entries.get(tag, (0, 0, 0))
-        if place + _SIZES.get(kind, 1) * count > self.size:
-            return ()
-        return self._values(kind, count, place, most=count)
+        if kind not in _UNSIGNED:
+            return np.empty(0, np.int64)
+        size = _SIZES[kind]
+        number = min(most, min(count, MAX_TABLE, max(0, self.size - place) // size) - first)
+        if number <= 0:
+            return np.empty(0, np.int64)
+        raw = self._bytes(place + size * first, size * number)
+        values = np.frombuffer(raw, f"{self.order}u{size}").astype(np.uint64)
+        # Sums of two must not overflow; no file is that long.
+        return np.minimum(values, np.uint64(1 << 61)).astype(np.int64)
 
     def _unpack(self, code: str, raw: bytes) -> int:
         return int(struct.unpack(self.order + code, raw)[0])
