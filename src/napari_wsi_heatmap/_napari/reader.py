@@ -1,7 +1,8 @@
-"""npe2 reader: a slide's file becomes a lazy multiscale layer in micrometres.
+"""npe2 reader: a slide's file, or OME-Zarr folder, becomes a lazy multiscale layer in micrometres.
 
-`get_reader` decides by the name and a look at the first bytes; nothing heavy is imported before
-the slide is opened.
+`get_reader` decides by the name and a look at the first bytes, or at the folder's JSON; nothing
+heavy is imported before the slide is opened. napari offers every dropped folder: plates, labels,
+heatmaps and what else is no RGB image are left to other readers.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def get_reader(path: Path | Sequence[Path]) -> Callable[[Any], list[LayerData]] 
     Parameters
     ----------
     path : str or list of str
-        As napari hands it over; several files give a layer each.
+        As napari hands it over; several slides give a layer each.
     """
     paths = _paths(path)
     refused = [one for one in paths if not looks_like_slide(one)]

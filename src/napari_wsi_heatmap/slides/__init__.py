@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_wsi_heatmap.errors import SlideOpenError
+from napari_wsi_heatmap.errors import SlideOpenError, SlideReadError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +45,18 @@ class Backend:
     """Used only if it is asked for by name."""
 
 
+class MissingBackendError(SlideOpenError):
+    """A backend's library is not installed."""
+
+
 _HERE = "napari_wsi_heatmap.slides"
-BACKENDS = (Backend("openslide", "file", f"{_HERE}.openslide", "OpenSlideSlide", "openslide-bin"),)
+BACKENDS = (
+    Backend("tiff", "file", f"{_HERE}.tiff", "TiffSlide", "simplejpeg imagecodecs"),
+    Backend("openslide", "file", f"{_HERE}.openslide", "OpenSlideSlide", "openslide-bin"),
+    Backend("cucim", "file", f"{_HERE}.cucim", "CucimSlide", "cucim-cu12", asked=True),
+    Backend("omezarr", "zarr", f"{_HERE}.omezarr", "OmeZarrSlide", "google-crc32c"),
+    Backend("picture", "picture", f"{_HERE}.picture", "PictureSlide", "Pillow"),
+)
 """In the order in which they are preferred."""
 
 
@@ -55,6 +65,7 @@ def open_slide(
     backend: str | None = None,
     *,
     mpp: float | Sequence[float] | None = None,
+    icc: bool = False,
 ) -> Slide:
     """Open a slide.
 
@@ -67,6 +78,9 @@ def open_slide(
         it; the slide's `why` says why others are not.
     mpp : float or (float, float), optional
         µm per level-0 pixel, one value or (y, x), where the file states none or a wrong one.
+    icc : bool
+        Convert pixels to sRGB by the file's ICC profile; without one that can be used they stay
+        as stored, with a warning. An open slide is converted, too, by one that reads it.
 
     Returns
     -------
@@ -76,7 +90,25 @@ def open_slide(
     ------
     SlideOpenError
         With the true cause in one line, and what to do.
+    SlideReadError
+        If the ICC profile is wanted and cannot be read.
     """
+    slide = _open(path, backend, mpp)
+    if not icc:
+        return slide
+    try:
+        return _in_srgb(slide)
+    except SlideReadError:
+        if slide is not path:
+            slide.close()
+        raise
+
+
+def _open(
+    path: str | bytes | os.PathLike[str] | Slide,
+    backend: str | None,
+    mpp: float | Sequence[float] | None,
+) -> Slide:
     from napari_wsi_heatmap.slides.base import Slide
 
     if isinstance(path, Slide):
@@ -88,6 +120,12 @@ def open_slide(
     name = _absolute(path)
     kind = kind_of(name)
     return _first_sure(_rows(backend, kind, name), _looked_at(name, kind), mpp)
+
+
+def _in_srgb(slide: Slide) -> Slide:
+    from napari_wsi_heatmap.slides.icc import IccSlide
+
+    return slide if isinstance(slide, IccSlide) else IccSlide(slide)
 
 
 def kind_of(path: str) -> str:
@@ -128,21 +166,24 @@ def _first_sure(
     for row in rows:
         try:
             slide: Slide = _load(row)(file, mpp=mpp)
-        except NotSureError as error:
+        except MissingBackendError as error:
             if row is rows[-1]:
                 raise
+            reasons.append(f"not {row.name}: {error.what}")
+        except NotSureError as error:
             reasons.append(f"not {row.name}: {error.what}")
         else:
             slide.why = "; ".join(reasons)
             return slide
-    raise AssertionError("the last row opens or raises")
+    where = file if isinstance(file, str) else file.path
+    raise SlideOpenError("; ".join(reasons), where, "open it without naming a backend")
 
 
 def _load(row: Backend) -> Any:
     try:
         return getattr(importlib.import_module(row.module), row.cls)
     except ImportError as error:
-        raise SlideOpenError(
+        raise MissingBackendError(
             f"backend {row.name!r} cannot be imported: {error}", do=f"pip install {row.needs}"
         ) from error
 
@@ -160,7 +201,8 @@ def looks_like_slide(path: Any) -> bool:
     bool
         True for a regular file with an ending of `SLIDE_EXTENSIONS` whose first bytes are not
         those of something else (an LFS pointer, a web page, nothing). A file without read
-        permission passes, so that opening it says why it fails.
+        permission passes, so that opening it says why it fails. True for the folder of an
+        OME-Zarr whose metadata say that it is an RGB image.
     """
     from napari_wsi_heatmap.slides import diagnose
 
@@ -168,6 +210,8 @@ def looks_like_slide(path: Any) -> bool:
         name = os.fsdecode(path)
     except TypeError:
         return False
+    if os.path.isdir(name):
+        return kind_of(name) == "zarr" and _is_rgb_zarr(name)
     if not name.lower().endswith(SLIDE_EXTENSIONS) or not os.path.isfile(name):
         return False
     try:
@@ -175,6 +219,12 @@ def looks_like_slide(path: Any) -> bool:
     except OSError:
         return True
     return diagnose.plausible(name, head)
+
+
+def _is_rgb_zarr(path: str) -> bool:
+    from napari_wsi_heatmap.slides import ngff
+
+    return ngff.is_rgb_image(path)
 
 
 def _rows(name: str | None, kind: str, path: str) -> list[Backend]:

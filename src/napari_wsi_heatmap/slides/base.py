@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 PLAUSIBLE_MPP = (0.05, 20.0)
 """µm per pixel of a finest level that a microscope makes (0.05: 200x; 20: a macro image)."""
 
+AS_STORED = "as stored"
+"""Colours of a slide whose pixels nothing was done to."""
+
 
 @dataclass(frozen=True)
 class Level:
@@ -73,7 +76,9 @@ class Slide(abc.ABC):
     why : str
         Why this backend reads it, where a preferred one does not; else empty.
     icc_profile : bytes or None
-        Colour profile of the file, read when asked for; pixels are never converted here.
+        Colour profile of the file, read when asked for; pixels are never converted by it here.
+    colours : str
+        What pixels are: "as stored", or "sRGB by the ICC profile ..." of an `IccSlide`.
     """
 
     path: str
@@ -90,6 +95,7 @@ class Slide(abc.ABC):
     compression: str | None = None
     mpp_source: str | None = None
     why: str = ""
+    colours: str = AS_STORED
 
     @abc.abstractmethod
     def _read(self, level: int, y: int, x: int, height: int, width: int) -> tuple[Rgb, Mask | None]:
@@ -148,7 +154,7 @@ class Slide(abc.ABC):
         SlideReadError
             If pixels that the file should hold cannot be read.
         """
-        return self.read_scanned(level, y, x, height, width)[0]
+        return self._read_box(level, y, x, height, width)[0]
 
     def read_scanned(self, level: int, y: int, x: int, height: int, width: int) -> tuple[Rgb, Mask]:
         """Read a box like `read_region`, and say which of its pixels were scanned.
@@ -158,14 +164,20 @@ class Slide(abc.ABC):
         rgb : (height, width, 3) uint8
         scanned : (height, width) bool
         """
+        rgb, scanned = self._read_box(level, y, x, height, width)
+        return rgb, np.ones((height, width), bool) if scanned is None else scanned
+
+    def _read_box(
+        self, level: int, y: int, x: int, height: int, width: int
+    ) -> tuple[Rgb, Mask | None]:
+        """Read a box that may reach over the border; the mask is None if all was scanned."""
         self._check(level, height, width)
         level_height, level_width = self.levels[level].shape
         top, left = max(0, -y), max(0, -x)
         bottom = min(height, level_height - y)
         right = min(width, level_width - x)
         if (top, left, bottom, right) == (0, 0, height, width):
-            rgb, scanned = self._read(level, y, x, height, width)
-            return rgb, np.ones((height, width), bool) if scanned is None else scanned
+            return self._read(level, y, x, height, width)
         rgb = np.empty((height, width, 3), np.uint8)
         rgb[:] = self.background
         mask = np.zeros((height, width), bool)
