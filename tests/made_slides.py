@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import tifffile
+from PIL import ImageCms
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +45,7 @@ def write_tiff(
     mpp: float | None = 0.25,
     compression: str | None = "zlib",
     descriptions: list[str] | None = None,
+    icc: bytes | None = None,
 ) -> Path:
     """Write a tiled TIFF of several levels; generic unless `descriptions` say otherwise."""
     with tifffile.TiffWriter(path) as tiff:
@@ -59,8 +61,24 @@ def write_tiff(
                 resolutionunit=None if mpp_here is None else "CENTIMETER",
                 description=descriptions[index] if descriptions else None,
                 metadata=None,
+                iccprofile=icc,
             )
     return path
+
+
+SWAPPED = "blue-red swap"
+"""What the profile of `red_for_blue` calls itself."""
+
+
+def red_for_blue(intent: int = 0) -> bytes:
+    """ICC profile of a device that calls red blue: in sRGB the two have changed places."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    tags = [profile[at : at + 12] for at in range(132, 132 + 12 * profile[131], 12)]
+    red, blue = (next(t for t in tags if t.startswith(name)) for name in (b"rXYZ", b"bXYZ"))
+    swapped = profile.replace(red, b"rXYZ" + blue[4:], 1).replace(blue, b"bXYZ" + red[4:], 1)
+    named = swapped.replace("sRGB built-in".encode("utf-16-be"), SWAPPED.encode("utf-16-be"), 1)
+    # Without the time at which it was made, it is the same each time.
+    return named[:24] + bytes(12) + named[36:64] + intent.to_bytes(4, "big") + named[68:]
 
 
 def write_aperio(

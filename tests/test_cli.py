@@ -155,7 +155,7 @@ def test_what_is_typed_reaches_the_run(call, slide_path, tmp_path):
         "window": [80, 96], "stride": [40, 40], "mpp": 0.75, "level": None, "edge": "flush",
         "tissue": "none", "tissue_min": "centre", "roi": [10, 20, 400, 500.5], "device": "cpu",
         "batch_size": 8, "precision": "float32", "resize": "torch", "readers": 1, "memory": 64,
-        "order": "viewport",
+        "order": "viewport", "icc": False,
     }  # fmt: skip
 
 

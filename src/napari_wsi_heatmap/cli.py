@@ -200,6 +200,8 @@ def _add_windows(group: Any) -> None:
     where = group.add_mutually_exclusive_group()
     _add_setting(where, "mpp", "µm per pixel it sees them at (default: the model's own)", _positive)
     _add_setting(where, "level", "read this level as it is, without resizing", _natural)
+    text = "the model sees sRGB by the file's ICC profile (default: colours as stored)"
+    _add_setting(group, "icc", text, action="store_true")
     _add_setting(group, "edge", "windows at the far borders", choices=EDGES)
 
 
@@ -217,9 +219,7 @@ def _add_computing(group: Any) -> None:
     _add_setting(group, "precision", "of the model's arithmetic", choices=PRECISIONS)
     _add_setting(group, "resize", "exact, or faster", choices=RESIZE_KINDS)
     _add_setting(group, "readers", "threads that read; 0 chooses", _natural)
-    _add_setting(
-        group, "memory", "MB for pixels that wait or may be read again", _count, metavar="MB"
-    )
+    _add_setting(group, "memory", "MB for pixels that wait or are kept", _count, metavar="MB")
     _add_setting(group, "order", "which windows come first", choices=ORDERS)
     group.add_argument(
         "--trust", type=_trust, metavar="SHA256|yes", help="allow models that are code"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from napari_wsi_heatmap.console import DONE, INTERRUPTED, SOME_FAILED, note, say
 from napari_wsi_heatmap.errors import HeatmapError, SlideError
 from napari_wsi_heatmap.slides import open_slide
+from napari_wsi_heatmap.slides.base import AS_STORED
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -127,7 +128,7 @@ def recorded_slide(heatmap: Heatmap) -> Slide | None:
     """Open the slide that a heatmap was computed on; without it, say why and go on."""
     record = heatmap.run["slide"]
     try:
-        slide = open_slide(record["path"])
+        slide = open_slide(record["path"], icc=_converted(record))
     except SlideError as error:
         note(f"drawn without the slide: {error}")
         return None
@@ -138,6 +139,16 @@ def recorded_slide(heatmap: Heatmap) -> Slide | None:
     return None
 
 
+def _computed_on(slide: Slide, record: dict[str, Any]) -> bool:
+    """Whether a heatmap was computed on this slide, in whatever colours."""
+    seen = open_slide(slide, icc=_converted(record))
+    return seen.fingerprint == record["fingerprint"]
+
+
+def _converted(record: dict[str, Any]) -> bool:
+    return record.get("colours", AS_STORED) != AS_STORED
+
+
 def view(args: Namespace) -> int:
     """Open a slide in napari, and its heatmap."""
     from napari_wsi_heatmap.heatmap import open_heatmap
@@ -145,7 +156,7 @@ def view(args: Namespace) -> int:
     require_display("without one, export the heatmap to a picture: export OUT.zarr FILE.png")
     heatmap = None if args.out is None else open_heatmap(args.out)
     with open_slide(args.slide) as slide:
-        if heatmap is not None and heatmap.run["slide"]["fingerprint"] != slide.fingerprint:
+        if heatmap is not None and not _computed_on(slide, heatmap.run["slide"]):
             note(f"the heatmap was computed on another slide, {heatmap.run['slide']['name']}")
         napari_part("view").view(slide, heatmap)
     return DONE

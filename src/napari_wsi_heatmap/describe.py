@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.errors import one_line
+from napari_wsi_heatmap.slides.icc import profile_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,7 @@ def slide_facts(slide: Slide) -> dict[str, Any]:
         "objective_power": slide.objective_power,
         "bounds": list(slide.bounds),
         "background": list(slide.background),
+        "colours": slide.colours,
         "icc_profile": profile_name(slide.icc_profile),
         "associated_images": list(slide.associated_images),
         "warnings": list(slide.warnings),
@@ -57,11 +59,7 @@ def _parts(slide: Slide) -> Iterator[tuple[str, str]]:
         yield "levels" if index == 0 else "", _level(index, level)
     yield "scanned", _bounds(slide)
     yield "background", "RGB {} {} {}".format(*slide.background)
-    profile = profile_name(slide.icc_profile)
-    yield (
-        "colours",
-        f"as stored; ICC profile: {profile}" if profile else "as stored, no ICC profile",
-    )
+    yield "colours", _colours(slide)
     yield "images", ", ".join(slide.associated_images) or "none"
     for index, warning in enumerate(slide.warnings):
         yield "warnings" if index == 0 else "", warning
@@ -100,15 +98,10 @@ def _bounds(slide: Slide) -> str:
     return f"{height} × {width} px at y {y}, x {x}"
 
 
-def profile_name(profile: bytes | None) -> str | None:
-    """Name of an ICC profile as it states it, or its size; None without one."""
+def _colours(slide: Slide) -> str:
+    profile = profile_name(slide.icc_profile)
     if profile is None:
-        return None
-    from io import BytesIO
-
-    from PIL import ImageCms
-
-    try:
-        return one_line(ImageCms.getProfileDescription(BytesIO(profile)), 80)
-    except (ImageCms.PyCMSError, OSError):
-        return f"{len(profile)} bytes that are no profile"
+        return f"{slide.colours}, no ICC profile"
+    if profile in slide.colours:
+        return slide.colours
+    return f"{slide.colours}; ICC profile: {profile}"

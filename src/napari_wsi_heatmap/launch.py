@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.engine import Run
-from napari_wsi_heatmap.errors import ModelLoadError, StoreError
+from napari_wsi_heatmap.errors import ModelLoadError, PlanMismatchError, StoreError
 from napari_wsi_heatmap.listmap import LIST
 from napari_wsi_heatmap.models import BUILTIN, load_model
 from napari_wsi_heatmap.plan import plan_run
@@ -25,7 +25,7 @@ from napari_wsi_heatmap.runfolder import (
 )
 from napari_wsi_heatmap.settings import RunSettings
 from napari_wsi_heatmap.slides import open_slide
-from napari_wsi_heatmap.slides.base import Slide
+from napari_wsi_heatmap.slides.base import AS_STORED, Slide
 from napari_wsi_heatmap.windowlist import predict_list
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def run(
         Consent to model formats that are code.
     **settings
         Fields of `RunSettings`: window, stride, mpp, level, edge, tissue, tissue_min, roi,
-        device, batch_size, precision, resize, readers, memory, order.
+        device, batch_size, precision, resize, readers, memory, order, icc.
 
     Yields
     ------
@@ -151,16 +151,21 @@ def _planned(
     if path is not None:
         refuse_foreign(path)
     loaded = _load(model, trust)
-    with _opened(slide, mpp) as (opened, ours):
-        plan = plan_run(opened, loaded, _settings_for(path, asked))
+    with _opened(slide, asked.icc, mpp) as (opened, ours):
+        _refuse_other_colours(path, opened)
+        # A slide that was handed over in sRGB must be so again when the run is resumed.
+        converted = asked.icc or opened.colours != AS_STORED
+        plan = plan_run(opened, loaded, replace(_settings_for(path, asked), icc=converted))
         return Run(plan, path, control, model_spec=_spec_of(loaded), again=again, closes_slide=ours)
 
 
 @contextmanager
-def _opened(slide: SlideLike, mpp: list[float] | None = None) -> Iterator[tuple[Slide, bool]]:
+def _opened(
+    slide: SlideLike, icc: bool, mpp: list[float] | None = None
+) -> Iterator[tuple[Slide, bool]]:
     """Yield the slide, and whether it is ours to close: so it is if what follows fails."""
-    opened = slide if isinstance(slide, Slide) else open_slide(slide, mpp=mpp)
-    ours = opened is not slide
+    ours = not isinstance(slide, Slide)
+    opened = open_slide(slide, mpp=mpp if ours else None, icc=icc)
     try:
         yield opened, ours
     except BaseException:
@@ -250,7 +255,7 @@ def predict_windows(
     """
     asked, path = RunSettings.of(settings), None if out is None else folder_of(out)
     loaded = _load(model, trust)
-    with _opened(slide) as (opened, ours):
+    with _opened(slide, asked.icc) as (opened, ours):
         values = predict_list(opened, loaded, coords, asked, path)
         if ours:
             opened.close()
@@ -263,6 +268,17 @@ def _settings_for(out: Path | None, settings: RunSettings) -> RunSettings:
         return settings
     with reading(out, "the record of the run"):
         return replace(settings, batch_size=read_record(out)["plan"]["batch_size"])
+
+
+def _refuse_other_colours(out: Path | None, slide: Slide) -> None:
+    """Say so where only the colours differ: by the fingerprint it would be another slide."""
+    if out is None or not is_store(out):
+        return
+    with reading(out, "the record of the run"):
+        recorded = read_record(out)["slide"].get("colours", AS_STORED)
+    if recorded != slide.colours:
+        what = f"the output was begun with colours {recorded}, not {slide.colours}"
+        raise PlanMismatchError(what, out, "choose another output, or those colours")
 
 
 def _spec_of(model: HeatmapModel) -> str | None:

@@ -43,6 +43,8 @@ class RunSettings:
     """Pixels that the model sees, one or (h, w); None: the model's own."""
     stride: Sides | None = None
     """Pixels at the same scale; None: the window."""
+    icc: bool = False
+    """Models see sRGB by the file's ICC profile; False: pixels as stored."""
     mpp: float | None = None
     """µm per pixel at which the model sees; None: the model's own."""
     level: LevelChoice = None
@@ -134,6 +136,12 @@ def _positive(name: str, value: Any) -> float:
     return number
 
 
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise GridError(f"{name} is {value!r}", do="give True or False")
+    return bool(value)
+
+
 def _box(name: str, value: Any) -> Box:
     try:
         y0, x0, y1, x1 = (float(side) for side in value)
@@ -157,9 +165,10 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "memory": _whole(1),
     "order": _one_of(*ORDERS),
     "viewport": _box,
+    "icc": _flag,
 }
 """Each returns the value in its one form. Level, tissue and region need the slide to be checked."""
-REQUIRED = ("edge", "device", "precision", "resize", "readers", "memory", "order")
+REQUIRED = ("edge", "device", "precision", "resize", "readers", "memory", "order", "icc")
 """Settings that have no None."""
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = {field.name: field.default for field in dataclass_fields(RunSettings)}
 TISSUE = [("otsu (tissue)", "otsu"), ("none (all)", "none")]
+COLOURS = [("as stored", False), ("sRGB by the ICC profile", True)]
 BY_MPP, BY_LEVEL = "µm per pixel", "level"
 WHOLE, VIEW = "whole slide", "current view"
 
@@ -58,6 +59,7 @@ class SettingsForm(Container):
         self._scale = choice("resolution", [BY_MPP, BY_LEVEL])
         self._mpp = number("µm/px", "the model's own", "at which the model sees the slide")
         self._level = choice("level", self._levels)
+        self._colours = choice("colours", COLOURS, "that the model sees", value=DEFAULTS["icc"])
         self._tissue = choice("tissue", TISSUE, value=DEFAULTS["tissue"])
         self._region = choice("region", self._regions)
         self._device = choice("device", lambda _: WARM_UP.devices, value=DEFAULTS["device"])
@@ -69,7 +71,8 @@ class SettingsForm(Container):
         super().__init__(
             widgets=[
                 self._slide, self._model, self._about, self._window, self._stride, self._scale,
-                self._mpp, self._level, self._tissue, self._region, self._device, self._out,
+                self._mpp, self._level, self._colours, self._tissue, self._region, self._device,
+                self._out,
             ],
             labels=True,
         )  # fmt: skip
@@ -124,6 +127,7 @@ class SettingsForm(Container):
             "stride": pixels_of(self._stride),
             "mpp": None if by_level else microns_of(self._mpp),
             "level": self._level.value if by_level else None,
+            "icc": self._colours.value,
             "tissue": self._tissue.value,
             "roi": self._roi(),
             "device": self._device.value,
@@ -190,6 +194,7 @@ class SettingsForm(Container):
         if choice_now == self._filled:
             return
         self._filled = choice_now
+        self._offer_colours()
         facts = MODELS.learn(self.model_name) if known else None
         if facts is not None:
             self._window.value = _sides(facts.window)
@@ -197,6 +202,13 @@ class SettingsForm(Container):
         wants_mpp = facts is None or facts.mpp is not None
         self._scale.value = BY_MPP if wants_mpp and self._calibrated else BY_LEVEL
         self._on_scale()
+
+    def _offer_colours(self) -> None:
+        """Ask for colours only where the slide's file has a profile."""
+        offered = self.slide_layer is not None and _has_profile(source_of(self.slide_layer))
+        self._colours.visible = offered
+        if not offered:
+            self._colours.value = DEFAULTS["icc"]
 
     @property
     def _calibrated(self) -> bool:
@@ -211,6 +223,13 @@ class SettingsForm(Container):
 
 def _sides(window: tuple[int, int]) -> str:
     return str(window[0]) if window[0] == window[1] else f"{window[0]} x {window[1]}"
+
+
+def _has_profile(source: SlideSource) -> bool:
+    try:
+        return source.slide is not None and source.slide.icc_profile is not None
+    except HeatmapError:
+        return False
 
 
 def _level_lines(source: SlideSource) -> list[tuple[str, int]]:

@@ -103,6 +103,8 @@ def refusal(layer: Layer) -> str | None:
         return f"it is a {type(layer).__name__} layer, not an image"
     if layer.ndim != 2:
         return f"it has {layer.ndim} dimensions, a slide has 2"
+    if "associated" in layer.metadata:
+        return f"it is the {layer.metadata['associated'][1]} image of a slide"
     if _own_slide(layer) is not None or _has_slide_file(layer):
         return None
     return _reason_against_pixels(layer)

@@ -189,6 +189,9 @@ class Associated(Mapping[str, "Rgb"]):
             raise KeyError(name)
         return self._read(name)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # the mapping's own would decode the image
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
