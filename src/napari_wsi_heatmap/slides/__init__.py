@@ -55,7 +55,7 @@ BACKENDS = (
     Backend("openslide", "file", f"{_HERE}.openslide", "OpenSlideSlide", "openslide-bin"),
     Backend("cucim", "file", f"{_HERE}.cucim", "CucimSlide", "cucim-cu12", asked=True),
     Backend("omezarr", "zarr", f"{_HERE}.omezarr", "OmeZarrSlide", "google-crc32c"),
-    Backend("picture", "picture", f"{_HERE}.picture", "PictureSlide", "Pillow"),
+    Backend("picture", "picture", f"{_HERE}.picture", "PictureSlide", "simplejpeg"),
 )
 """In the order in which they are preferred."""
 
