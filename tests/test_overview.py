@@ -4,10 +4,13 @@ import threading
 from weakref import ref
 
 import numpy as np
+import pytest
 
 from napari_wsi_heatmap import overview
 from napari_wsi_heatmap.errors import SlideReadError
 from napari_wsi_heatmap.levels import halve
+from napari_wsi_heatmap.overview import FilledLevel
+from napari_wsi_heatmap.placeholder import placeholder
 from napari_wsi_heatmap.pyramid import slide_pyramid
 from napari_wsi_heatmap.slides.array import ArraySlide
 from napari_wsi_heatmap.slides.base import Level, Slide
@@ -159,3 +162,31 @@ def test_the_thread_ends_when_nobody_holds_the_pyramid():
     gc.collect()
     assert gone() is None
     assert recorder.total < 30_000 * 30_000
+
+
+@pytest.mark.parametrize("thumbnail", [None, noise(90, 135)])
+def test_what_is_shown_before_has_no_seams_between_the_parts_that_are_drawn(thumbnail):
+    pyramid = slide_pyramid(WithThumbnail(thumbnail), TileCache())
+    level = pyramid.views[2]
+    draw = placeholder(WithThumbnail(thumbnail))
+    whole = draw(level.shape, (0, 0, *level.shape))
+    assert len(np.unique(whole)) > 1
+    differences = np.abs(whole.astype(int) - level.read(0, 0, *level.shape))
+    assert differences.max() <= 2
+
+
+def test_it_is_drawn_only_where_somebody_looks():
+    drawn = []
+
+    def draw(shape, box):
+        drawn.append(box)
+        return np.full((box[2], box[3], 3), 9, np.uint8)
+
+    level = FilledLevel((5000, 5000), draw)
+    assert drawn == []
+    assert level.read(600, 600, 10, 10).max() == 9
+    level.write(np.full((4, 4, 3), 200, np.uint8), 1000, 1000)
+    assert drawn == [(512, 512, 512, 512)], "once"
+    assert level.read(990, 990, 20, 20).max() == 200
+    assert level.pixels.min() == 9
+    assert len(drawn) == len(set(drawn)) == 100

@@ -1,4 +1,5 @@
 import copy
+import threading
 
 import dask
 import numpy as np
@@ -9,7 +10,7 @@ from napari_wsi_heatmap.pyramid import default_cache, layer_data, slide_pyramid
 from napari_wsi_heatmap.slides import open_slide
 from napari_wsi_heatmap.slides.array import ArraySlide
 from napari_wsi_heatmap.tilecache import TileCache
-from recording import Recorder, levels_of, naive_half, noise
+from recording import Recorder, filled, levels_of, naive_half, noise
 
 
 def test_levels_of_the_file_have_the_pixels_of_the_slide():
@@ -111,7 +112,7 @@ def test_the_bound_of_the_cache_holds_while_reading_more_than_fits():
 
 
 def test_all_slides_share_one_cache_unless_told():
-    assert slide_pyramid(Recorder([(10, 10)]).slide)._tiles.cache is default_cache
+    assert slide_pyramid(Recorder([(10, 10)]).slide).tiles.cache is default_cache
     assert default_cache.max_bytes == 512 << 20
 
 
@@ -168,3 +169,55 @@ def test_layer_data_starts_the_overview():
 def test_repr_names_sizes_and_what_is_made():
     text = repr(slide_pyramid(ArraySlide([noise(1500, 200)]), TileCache()))
     assert text == "<Pyramid 'array': 1500 x 200, 750 x 100* (*: made by halving)>"
+
+
+def test_a_view_of_a_halved_level_stays_although_what_it_is_made_of_does_not_fit():
+    recorder, cache = Recorder([(20_000, 20_000)]), TileCache(20 << 20)
+    pyramid = slide_pyramid(recorder.slide, cache)
+    view = pyramid.levels[1][:2048, :2048]
+    view.compute()
+    before = recorder.total
+    assert before == 4096 * 4096, "48 MB"
+    view.compute()
+    assert recorder.total == before
+
+
+def test_a_small_level_is_read_by_several_threads_each_tile_once():
+    recorder = Recorder([(2000, 2600)])
+    pyramid = slide_pyramid(recorder.slide, TileCache())
+    both = threading.Barrier(2, timeout=20)
+    inner, seen = recorder.slide._pixels, set()
+
+    def read(*box):
+        if threading.get_ident() not in seen:
+            seen.add(threading.get_ident())
+            both.wait()
+        return inner(*box)
+
+    recorder.slide._pixels = read
+    with dask.config.set(num_workers=2):
+        assert pyramid.levels[1].compute().min() == 200
+    assert recorder.total == 2000 * 2600
+
+
+def test_every_level_gives_what_it_has_without_reading():
+    rgb = noise(3000, 2100)
+    for slide in (ArraySlide([rgb]), ArraySlide([rgb[:2000, :1900]])):
+        pyramid = slide_pyramid(slide, TileCache())
+        filled(pyramid)
+        for view, array in zip(pyramid.views, pyramid.levels, strict=True):
+            height, width = view.shape
+            box = (height // 3, width // 4, height // 2, width // 2)
+            out = np.zeros((*box[2:], 3), np.uint8)
+            assert view.peek(*box[:2], out) == view.holds(*box) == (view.cost == 0)
+            exact = array.compute()
+            assert view.holds(*box)
+            assert view.peek(*box[:2], out)
+            y, x, h, w = box
+            np.testing.assert_array_equal(out, exact[y : y + h, x : x + w])
+
+
+def test_levels_know_what_a_pixel_costs():
+    pyramid = slide_pyramid(Recorder(levels_of(60_000, 60_000, 1, 4)).slide, TileCache())
+    # 32 Mpx and less are filled in the background.
+    assert [view.cost for view in pyramid.views] == [1, 4, 1, 4, 0, 0, 0]

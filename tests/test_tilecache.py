@@ -125,3 +125,44 @@ def test_a_read_error_is_raised_and_nothing_is_kept():
     with pytest.raises((SlideReadError, OSError), match="not a JPEG"):
         cached.read_region(0, 0, 0, 10, 10)
     assert cache.bytes == 0
+
+
+def test_what_is_kept_can_be_had_without_decoding_and_the_rest_not():
+    counting, cache = CountingSlide(), TileCache()
+    cached = CachedSlide(counting.slide, cache)
+    cached.read_region(0, 0, 0, 400, 500)
+    before, misses = counting.reads.total(), cache.misses
+    out = np.empty((300, 400, 3), np.uint8)
+    assert cached.holds_region(0, 90, 80, 300, 400)
+    assert cached.peek_region(0, 90, 80, out)
+    np.testing.assert_array_equal(out, PIXELS[90:390, 80:480])
+    out[:] = 7
+    assert not cached.holds_region(0, 90, 200, 300, 400)
+    assert not cached.peek_region(0, 90, 200, out)
+    assert (out == 7).all(), "untouched"
+    assert (counting.reads.total(), cache.misses) == (before, misses)
+
+
+def test_spare_tiles_never_drive_out_others_and_are_the_first_to_go():
+    cache = TileCache(3 * 256 * 256 * 3)
+    counting = CountingSlide(np.zeros((256, 256 * 8, 3), np.uint8))
+    cached = CachedSlide(counting.slide, cache)
+    cached.read_region(0, 0, 0, 256, 512)
+    for x in (512, 768, 1024):
+        cached.read_region(0, 0, x, 256, 256, spare=True)
+    assert cached.holds_region(0, 0, 0, 256, 512)
+    assert cached.holds_region(0, 0, 512, 256, 256), "while there is room"
+    cached.read_region(0, 0, 1280, 256, 256)
+    assert cached.holds_region(0, 0, 0, 256, 512)
+    assert not cached.holds_region(0, 0, 512, 256, 256)
+    assert cache.bytes <= cache.max_bytes
+
+
+def test_a_smaller_bound_drops_the_oldest():
+    cache = TileCache()
+    cached = CachedSlide(ArraySlide([PIXELS]), cache)
+    cached.read_region(0, 0, 0, 700, 900)
+    cache.resize(2 * 256 * 256 * 3)
+    assert cache.bytes <= cache.max_bytes == 2 * 256 * 256 * 3
+    cache.resize(1 << 30)
+    np.testing.assert_array_equal(cached.read_region(0, 0, 0, 700, 900), PIXELS)

@@ -1,14 +1,14 @@
 """The levels that a viewer reads: stored in the file, halved from a finer one, kept in memory.
 
 Each has a `shape` (height, width) and ``read(y, x, height, width)``, which returns RGB of a box
-inside it. `plan_levels` says which levels a slide gets; `LazyArray` dresses one as an array.
+inside it, and ``peek``, which gives what is there without reading. `plan_levels` says which levels
+a slide gets.
 """
 
 from __future__ import annotations
 
 import math
-import threading
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -16,10 +16,12 @@ from napari_wsi_heatmap.slides.base import Level
 from napari_wsi_heatmap.viewtiles import LockedTiles
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from napari_wsi_heatmap.slides.base import Rgb, Slide
     from napari_wsi_heatmap.viewtiles import SlideTiles
+
+    Box = tuple[int, int, int, int]
 
 SMALLEST_SIDE = 1024
 """px: halving goes on until the longer side is not above this; napari reads that level whole."""
@@ -35,9 +37,22 @@ class ViewLevel(Protocol):
     """(height, width) in pixels of this level."""
     chunk: tuple[int, int]
     """(height, width) of the boxes that are best read at once."""
+    cost: float
+    """Pixels of the file that are decoded for one of this level."""
 
-    def read(self, y: int, x: int, height: int, width: int) -> Rgb:
-        """Return (height, width, 3) uint8 of a box inside the level."""
+    def read(self, y: int, x: int, height: int, width: int, *, spare: bool = False) -> Rgb:
+        """Return (height, width, 3) uint8 of a box inside the level.
+
+        What is decoded for a `spare` read is kept only while there is room.
+        """
+        ...
+
+    def peek(self, y: int, x: int, out: Rgb) -> bool:
+        """Fill `out` (h, w, 3) with the box at (y, x) if that takes no decoding; else False."""
+        ...
+
+    def holds(self, y: int, x: int, height: int, width: int) -> bool:
+        """Whether `peek` of that box would succeed."""
         ...
 
 
@@ -105,14 +120,24 @@ def halve(rgb: Rgb) -> Rgb:
 class FileLevel:
     """A level stored in the file."""
 
+    cost = 1.0
+
     def __init__(self, tiles: SlideTiles, index: int) -> None:
         self._tiles, self._index = tiles, index
         self.shape = tiles.slide.levels[index].shape
         self.chunk = chunk_for(tiles.tile_shape(index), self.shape)
 
-    def read(self, y: int, x: int, height: int, width: int) -> Rgb:
+    def read(self, y: int, x: int, height: int, width: int, *, spare: bool = False) -> Rgb:
         """Return stored pixels; a checker where they cannot be read."""
-        return self._tiles.read_region(self._index, y, x, height, width)
+        return self._tiles.read_region(self._index, y, x, height, width, spare=spare)
+
+    def peek(self, y: int, x: int, out: Rgb) -> bool:
+        """Give stored pixels whose tiles are kept."""
+        return self._tiles.peek_region(self._index, y, x, out)
+
+    def holds(self, y: int, x: int, height: int, width: int) -> bool:
+        """Whether those tiles are kept."""
+        return self._tiles.holds_region(self._index, y, x, height, width)
 
 
 class HalvedLevel:
@@ -128,13 +153,22 @@ class HalvedLevel:
     def __init__(self, finer: ViewLevel, tiles: SlideTiles) -> None:
         self.shape = half_shape(finer.shape)
         self.chunk = chunk_for((CHUNK, CHUNK), self.shape)
+        self.cost = 4 * finer.cost
         # CachedSlide uses of a slide what _HalvedPixels has; making it a whole Slide says no more.
         pixels = cast("Slide", _HalvedPixels(finer, self.shape, tiles))
         self._tiles = _HalvedTiles(pixels, tiles)
 
-    def read(self, y: int, x: int, height: int, width: int) -> Rgb:
+    def read(self, y: int, x: int, height: int, width: int, *, spare: bool = False) -> Rgb:
         """Return means of 2 x 2 pixels of the finer level."""
-        return self._tiles.read_region(0, y, x, height, width)
+        return self._tiles.read_region(0, y, x, height, width, spare=spare)
+
+    def peek(self, y: int, x: int, out: Rgb) -> bool:
+        """Give means that were made before and are kept."""
+        return self._tiles.peek_region(0, y, x, out)
+
+    def holds(self, y: int, x: int, height: int, width: int) -> bool:
+        """Whether they are kept."""
+        return self._tiles.holds_region(0, y, x, height, width)
 
 
 class _HalvedPixels:
@@ -149,7 +183,8 @@ class _HalvedPixels:
         finer_height, finer_width = self._finer.shape
         y, x, height, width = 2 * y, 2 * x, 2 * height, 2 * width
         box = (y, x, min(height, finer_height - y), min(width, finer_width - x))
-        return halve(self._finer.read(*box))
+        # Four times and more the bytes of what is on view: they must not drive that out.
+        return halve(self._finer.read(*box, spare=True))
 
 
 class _HalvedTiles(LockedTiles):
@@ -159,7 +194,7 @@ class _HalvedTiles(LockedTiles):
         super().__init__(pixels, below.cache)
         self._below = below
 
-    def _tile(self, level: int, tile_y: int, tile_x: int) -> Rgb:
+    def _tile(self, level: int, tile_y: int, tile_x: int, *, spare: bool) -> Rgb:
         key = (self._token, level, tile_y, tile_x)
         with self._locks[hash(key) % len(self._locks)]:
             tile = self.cache.get(key)
@@ -168,79 +203,63 @@ class _HalvedTiles(LockedTiles):
             failures = self._below.failures
             tile = self._decode(level, tile_y, tile_x)
             if self._below.failures == failures:
-                self.cache.put(key, tile)
+                self.cache.put(key, tile, spare=spare)
             return tile
 
 
 class KeptLevel:
-    """A small level that is computed whole when first read, and then kept in memory."""
+    """A small level whose chunks stay in memory once they were read.
+
+    Several threads may read it; each chunk is pasted by the one that reads it.
+    """
 
     def __init__(self, level: ViewLevel, tiles: SlideTiles) -> None:
         self._level, self._tiles = level, tiles
-        self.shape, self.chunk = level.shape, level.chunk
-        self._pixels: Rgb | None = None
-        self._lock = threading.Lock()
+        self.shape, self.chunk, self.cost = level.shape, level.chunk, level.cost
+        self._pixels: Rgb = np.empty((*self.shape, 3), np.uint8)
+        self._kept: set[Box] = set()
 
-    def read(self, y: int, x: int, height: int, width: int) -> Rgb:
+    def read(self, y: int, x: int, height: int, width: int, *, spare: bool = False) -> Rgb:
         """Return a view into the level in memory."""
-        with self._lock:
-            pixels = self._whole() if self._pixels is None else self._pixels
-        return pixels[y : y + height, x : x + width]
+        for box in boxes_under(self.chunk, self.shape, (y, x, height, width)):
+            if box not in self._kept:
+                self._keep(box)
+        view = self._pixels[y : y + height, x : x + width]
+        view.flags.writeable = False
+        return view
 
-    def _whole(self) -> Rgb:
+    def peek(self, y: int, x: int, out: Rgb) -> bool:
+        """Give what is in memory, or in the cache below."""
+        height, width = out.shape[:2]
+        if not self._all_kept(y, x, height, width):
+            return self._level.peek(y, x, out)
+        out[:] = self._pixels[y : y + height, x : x + width]
+        return True
+
+    def holds(self, y: int, x: int, height: int, width: int) -> bool:
+        """Whether it is in memory, or in the cache below."""
+        return self._all_kept(y, x, height, width) or self._level.holds(y, x, height, width)
+
+    def _all_kept(self, *box: int) -> bool:
+        y, x, height, width = box
+        under = boxes_under(self.chunk, self.shape, (y, x, height, width))
+        return all(one in self._kept for one in under)
+
+    def _keep(self, box: Box) -> None:
         failures = self._tiles.failures
-        pixels = self._level.read(0, 0, *self.shape)
+        y, x, height, width = box
+        # Where it lies is known; the cache need not hold it a second time.
+        self._pixels[y : y + height, x : x + width] = self._level.read(*box, spare=True)
         if self._tiles.failures == failures:
-            pixels.setflags(write=False)
-            self._pixels = pixels
-        return pixels
+            self._kept.add(box)
 
 
-class LazyArray:
-    """A level dressed as an array that reads when it is sliced.
-
-    Attributes
-    ----------
-    shape : (int, int, int)
-        (height, width, 3), uint8.
-    """
-
-    dtype = np.dtype(np.uint8)
-    ndim = 3
-
-    def __init__(self, level: ViewLevel) -> None:
-        self._level = level
-        self.shape = (*level.shape, 3)
-        self.size = math.prod(self.shape)
-
-    def __getitem__(self, key: Any) -> Any:
-        rows, columns, channels = (*(key if isinstance(key, tuple) else (key,)), _ALL, _ALL)[:3]
-        y, height, inner_rows = _span(rows, self.shape[0])
-        x, width, inner_columns = _span(columns, self.shape[1])
-        box = self._level.read(y, x, height, width)
-        return box[..., channels][:, inner_columns][inner_rows]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return np.asarray(self[:, :], dtype)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> LazyArray:
-        # Duplicating a layer copies its data; the file below stays the same one.
-        return self
-
-
-_ALL = slice(None)
-
-
-def _span(key: slice | int, size: int) -> tuple[int, int, Any]:
-    """(start, length) of what an axis must read, and the key into that."""
-    if isinstance(key, slice):
-        wanted = range(size)[key]
-        if not wanted:
-            return 0, 0, _ALL
-        start, last = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1])
-        inner = _ALL if wanted.step == 1 else [index - start for index in wanted]
-        return start, last + 1 - start, inner
-    return range(size)[key], 1, 0
+def boxes_under(chunk: tuple[int, int], shape: tuple[int, int], box: Box) -> Iterator[Box]:
+    """Chunks of a level (height, width) that a box (y, x, height, width) touches, as boxes."""
+    y, x, height, width = box
+    for top in range(y - y % chunk[0], y + height, chunk[0]):
+        for left in range(x - x % chunk[1], x + width, chunk[1]):
+            yield top, left, min(chunk[0], shape[0] - top), min(chunk[1], shape[1] - left)
 
 
 def chunk_for(tile: tuple[int, int], shape: tuple[int, int], most: int = 40_000) -> tuple[int, int]:

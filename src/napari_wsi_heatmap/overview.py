@@ -10,28 +10,25 @@ Memory bound
 
 from __future__ import annotations
 
-import logging
-import math
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 from weakref import ref
 
 import numpy as np
 
-from napari_wsi_heatmap.errors import HeatmapError
-from napari_wsi_heatmap.levels import CHUNK, chunk_for, half_shape, halve
+from napari_wsi_heatmap.levels import CHUNK, boxes_under, chunk_for, half_shape, halve
+from napari_wsi_heatmap.placeholder import placeholder
+from napari_wsi_heatmap.readqueue import stand_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from napari_wsi_heatmap.placeholder import Draw
     from napari_wsi_heatmap.slides.base import Rgb, Slide
     from napari_wsi_heatmap.viewtiles import SlideTiles
 
     Box = tuple[int, int, int, int]
-
-logger = logging.getLogger(__name__)
 
 LARGEST_LEVEL = 32 << 20
 """px: halved levels up to this size are held in memory."""
@@ -69,8 +66,8 @@ class Overview:
 
     def __init__(self, slide: Slide, source: int, depths: list[int], tiles: SlideTiles) -> None:
         self._slide, self._source, self._tiles = slide, source, tiles
-        base, first = slide.levels[source].shape, placeholder(slide)
-        self.levels = {depth: FilledLevel(first(_halved(base, depth))) for depth in depths}
+        base, draw = slide.levels[source].shape, placeholder(slide)
+        self.levels = {depth: FilledLevel(_halved(base, depth), draw) for depth in depths}
         self.ready = threading.Event()
         self._stopped = threading.Event()
         self._listeners: list[Callable[[], None]] = []
@@ -111,6 +108,7 @@ class Overview:
         """
         if self._stopped.is_set():
             return False
+        self._tiles.traffic.wait_clear(timeout=1.0)
         try:
             rgb = self._slide.read_region(self._source, *box)
         # A slide may come from the user's own function, which may raise anything.
@@ -158,6 +156,7 @@ class Overview:
 
 def _fill(overview_ref: ref[Overview], blocks: list[Box]) -> None:
     """Fill block by block for as long as somebody holds the overview."""
+    stand_back()
     for block in blocks:
         overview = overview_ref()
         if overview is None:
@@ -174,76 +173,64 @@ def _fill(overview_ref: ref[Overview], blocks: list[Box]) -> None:
 class FilledLevel:
     """A coarse level in memory whose pixels come bit by bit.
 
-    Attributes
+    What to show before is drawn where somebody looks first, or pixels come first: drawing all
+    of a large level takes longer than a viewer may wait.
+
+    Parameters
     ----------
-    pixels : (H, W, 3) uint8
-        The level itself, written to by the filling thread.
+    shape : (int, int)
+    draw : callable
+        ``draw(shape, box) -> (h, w, 3) uint8``: what to show before, of a box of this level.
     """
 
-    def __init__(self, pixels: Rgb) -> None:
-        self.pixels = pixels
-        self.shape = (pixels.shape[0], pixels.shape[1])
-        self.chunk = chunk_for((CHUNK, CHUNK), self.shape)
+    cost = 0.0
 
-    def read(self, y: int, x: int, height: int, width: int) -> Rgb:
+    def __init__(self, shape: tuple[int, int], draw: Draw) -> None:
+        self.shape, self.chunk = shape, chunk_for((CHUNK, CHUNK), shape)
+        self._draw = draw
+        self._array: Rgb = np.empty((*shape, 3), np.uint8)
+        self._begun: set[Box] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def pixels(self) -> Rgb:
+        """(H, W, 3) uint8: the level itself, written to by the filling thread."""
+        self._begin(0, 0, *self.shape)
+        return self._array
+
+    def read(self, y: int, x: int, height: int, width: int, *, spare: bool = False) -> Rgb:
         """Return a copy of what is there now."""
-        return self.pixels[y : y + height, x : x + width].copy()
+        self._begin(y, x, height, width)
+        return self._array[y : y + height, x : x + width].copy()
+
+    def peek(self, y: int, x: int, out: Rgb) -> bool:
+        """Give what is there now."""
+        out[:] = self.read(y, x, *out.shape[:2])
+        return True
+
+    def holds(self, y: int, x: int, height: int, width: int) -> bool:
+        """There is always something."""
+        return True
 
     def write(self, rgb: Rgb, y: int, x: int) -> None:
         """Put pixels in their place."""
-        self.pixels[y : y + rgb.shape[0], x : x + rgb.shape[1]] = rgb
+        self._begin(y, x, *rgb.shape[:2])
+        self._array[y : y + rgb.shape[0], x : x + rgb.shape[1]] = rgb
 
-
-def placeholder(slide: Slide) -> Callable[[tuple[int, int]], Rgb]:
-    """Return what draws a picture to show before pixels come, for a given (height, width).
-
-    It is the file's thumbnail enlarged, else a light hatch on the slide's background.
-    """
-    thumbnail = _thumbnail(slide)
-    if thumbnail is None:
-        return partial(_hatch, slide.background)
-    return partial(_resized, thumbnail)
+    def _begin(self, *box: int) -> None:
+        y, x, height, width = box
+        with self._lock:
+            for chunk in boxes_under(self.chunk, self.shape, (y, x, height, width)):
+                if chunk not in self._begun:
+                    top, left, h, w = chunk
+                    self._array[top : top + h, left : left + w] = self._draw(self.shape, chunk)
+                    self._begun.add(chunk)
 
 
 def _halved(shape: tuple[int, int], depth: int) -> tuple[int, int]:
     for _ in range(depth):
         shape = half_shape(shape)
     return shape
-
-
-def _thumbnail(slide: Slide) -> Rgb | None:
-    """Return the file's thumbnail if it shows the same field as the slide."""
-    try:
-        thumbnail = slide.associated_images.get("thumbnail")
-    except HeatmapError as error:
-        logger.info("no thumbnail: %s", error)
-        return None
-    if thumbnail is None:
-        return None
-    height, width = slide.levels[0].shape
-    stretch = thumbnail.shape[0] * width / (thumbnail.shape[1] * height)
-    # A row more or less decides the aspect of a thumbnail that is a few pixels high.
-    slack = 0.01 + 1 / min(thumbnail.shape[:2])
-    return thumbnail if abs(math.log(stretch)) <= slack else None
-
-
-def _resized(rgb: Rgb, shape: tuple[int, int]) -> Rgb:
-    from PIL import Image
-
-    picture = Image.fromarray(rgb).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
-    return np.array(picture)
-
-
-def _hatch(background: tuple[int, int, int], shape: tuple[int, int]) -> Rgb:
-    height, width = shape
-    strip = np.empty((32, width, 3), np.uint8)
-    strip[:] = background
-    lines = (np.arange(32)[:, None] + np.arange(width)) % 32 < 2
-    strip[lines] = np.multiply(background, 0.88)
-    hatch = np.empty((height, width, 3), np.uint8)
-    for y in range(0, height, 32):
-        hatch[y : y + 32] = strip[: height - y]
-    return hatch
 
 
 def _quarters(box: Box, smallest: int) -> Iterator[Box]:

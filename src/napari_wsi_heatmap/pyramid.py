@@ -10,42 +10,46 @@ that fits its canvas, and napari reads the coarsest one whole. Their pixels are 
 Only where the coarsest level of the file is itself large do the small ones come later, from a
 thread (`Pyramid.start_overview`); before that they show the file's thumbnail or a hatch.
 
+Where reading is too slow for a viewer to wait, `Pyramid.progressive` has the same levels as arrays
+that answer at once.
+
 Memory bound
 ------------
 The cache, 512 MB for all slides together; for each slide the small levels, at most 16 MB, or
-128 MB where they must be filled in the background.
+128 MB where they must be filled in the background; one view where it is shown progressively.
 """
 
 from __future__ import annotations
 
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
 
-from napari_wsi_heatmap.levels import (
-    FileLevel,
-    HalvedLevel,
-    KeptLevel,
-    LazyArray,
-    plan_levels,
-)
-from napari_wsi_heatmap.overview import LARGEST_LEVEL, Overview
+from napari_wsi_heatmap.lazyarray import LazyArray
+from napari_wsi_heatmap.levels import FileLevel, HalvedLevel, KeptLevel, plan_levels
+from napari_wsi_heatmap.overview import LARGEST_LEVEL, FilledLevel, Overview
+from napari_wsi_heatmap.progressive import ProgressiveLevels
 from napari_wsi_heatmap.tilecache import TileCache
 from napari_wsi_heatmap.viewtiles import SlideTiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from napari_wsi_heatmap.levels import PlannedLevel, ViewLevel
     from napari_wsi_heatmap.slides.base import Slide
+    from napari_wsi_heatmap.traffic import Traffic
 
 SMALL_LEVEL = 2048
 """px: levels with a longer side up to this are kept in memory once they were read."""
 
 SMALL_SOURCE = 8 << 20
 """px: levels below a stored one up to this size are computed when first looked at."""
+
+SMALL_SLOW_SOURCE = 1 << 20
+"""px: the same, where reading is slow."""
 
 default_cache = TileCache(512 << 20)
 """Tiles of all slides on view in this process."""
@@ -65,18 +69,24 @@ class Pyramid:
         wants an error instead asks ``slide.read_region``.
     plan : list of PlannedLevel
         For each level whether the file holds it.
+    views : list of ViewLevel
+        What `levels` read.
+    tiles : SlideTiles
+        Stored tiles, through the cache; `tiles.traffic` knows who reads what is on view.
     overview_ready : threading.Event
         Set when the small levels hold the slide's pixels. At once where they are computed when
         read.
     """
 
-    def __init__(self, slide: Slide, cache: TileCache | None = None) -> None:
+    def __init__(
+        self, slide: Slide, cache: TileCache | None = None, *, small_source: int = SMALL_SOURCE
+    ) -> None:
         self.slide = slide
         self.plan = plan_levels([level.shape for level in slide.levels])
-        self._tiles = SlideTiles(slide, default_cache if cache is None else cache)
-        self._overview = _overview(slide, self.plan, self._tiles)
-        self._views = self._view_levels()
-        self.levels = [_dask_array(view) for view in self._views]
+        self.tiles = SlideTiles(slide, default_cache if cache is None else cache)
+        self._overview = _overview(slide, self.plan, self.tiles, small_source)
+        self.views = self._view_levels()
+        self.levels = [_dask_array(view, self.tiles.traffic) for view in self.views]
         self.overview_ready = threading.Event() if self._overview is None else self._overview.ready
         if self._overview is None:
             self.overview_ready.set()
@@ -95,28 +105,39 @@ class Pyramid:
     def _view_level(self, planned: PlannedLevel, finer: list[ViewLevel]) -> ViewLevel:
         view: ViewLevel
         if planned.stored is None:
-            view = HalvedLevel(finer[-1], self._tiles)
+            view = HalvedLevel(finer[-1], self.tiles)
         else:
-            view = FileLevel(self._tiles, planned.stored)
-        return KeptLevel(view, self._tiles) if max(view.shape) <= SMALL_LEVEL else view
+            view = FileLevel(self.tiles, planned.stored)
+        return KeptLevel(view, self.tiles) if max(view.shape) <= SMALL_LEVEL else view
 
     @property
     def layer_levels(self) -> list[Any]:
-        """`levels` for a layer: those filled in the background as the arrays that are filled.
+        """`levels` for a layer: the coarsest as the array being filled, if it is.
 
         napari keeps the coarsest level as an array; only if that is the array being filled does
         a refresh of the layer show what came.
         """
-        filled = [] if self._overview is None else list(self._overview.levels.values())
-        return [
-            view.pixels if view in filled else array
-            for view, array in zip(self._views, self.levels, strict=True)
-        ]
+        return self._with_filled(self.levels)
+
+    @cached_property
+    def progressive(self) -> ProgressiveLevels:
+        """The same levels as arrays that answer at once."""
+        return ProgressiveLevels(self.views, self.tiles)
+
+    @property
+    def progressive_layer_levels(self) -> list[Any]:
+        """`progressive.levels` for a layer; the coarsest, which napari reads whole, is exact."""
+        return self._with_filled([*self.progressive.levels[:-1], self.levels[-1]])
+
+    def _with_filled(self, arrays: Sequence[Any]) -> list[Any]:
+        last = self.views[-1]
+        coarsest = last.pixels if isinstance(last, FilledLevel) else arrays[-1]
+        return [*arrays[:-1], coarsest]
 
     @property
     def problem(self) -> str | None:
         """The first thing that could not be read, one line; None while all went well."""
-        return self._tiles.problem
+        return self.tiles.problem
 
     def start_overview(self) -> None:
         """Let a thread fill the small levels, where that is needed; again: no effect."""
@@ -127,6 +148,11 @@ class Pyramid:
         """Let the thread end after the block it reads."""
         if self._overview is not None:
             self._overview.stop()
+
+    def stop_reading(self) -> None:
+        """Forget what a view still waits for; a new one asks anew."""
+        if "progressive" in self.__dict__:
+            self.progressive.cancel()
 
     def on_overview(self, listener: Callable[[], None]) -> None:
         """Call ``listener()`` when the small levels got pixels, and at the end.
@@ -143,7 +169,7 @@ class Pyramid:
 
         It is called from the thread that reads.
         """
-        self._tiles.on_problem(listener)
+        self.tiles.on_problem(listener)
 
     def layer_kwargs(self) -> dict[str, Any]:
         """Keyword arguments for ``viewer.add_image(pyramid.layer_levels, ...)``.
@@ -177,7 +203,9 @@ class Pyramid:
         return f"<Pyramid {self.slide.name!r}: {sizes} (*: made by halving)>"
 
 
-def slide_pyramid(slide: Slide, cache: TileCache | None = None) -> Pyramid:
+def slide_pyramid(
+    slide: Slide, cache: TileCache | None = None, *, small_source: int = SMALL_SOURCE
+) -> Pyramid:
     """Make the lazy pyramid of a slide; reads no pixels, except perhaps the file's thumbnail.
 
     Parameters
@@ -185,35 +213,48 @@ def slide_pyramid(slide: Slide, cache: TileCache | None = None) -> Pyramid:
     slide : Slide
     cache : TileCache, optional
         Default: one of 512 MB that all slides of the process share.
+    small_source : int
+        px: levels below a stored one up to this size are computed when first looked at, below a
+        larger one in the background.
 
     Returns
     -------
     Pyramid
         ``.levels``: dask arrays (H, W, 3) uint8, finest first.
     """
-    return Pyramid(slide, cache)
+    return Pyramid(slide, cache, small_source=small_source)
 
 
-def layer_data(slide: Slide) -> tuple[list[Any], dict[str, Any], str]:
+def layer_data(slide: Slide, *, progressive: bool = False) -> tuple[list[Any], dict[str, Any], str]:
     """Return what napari makes a layer of: (levels, keyword arguments, "image").
 
     Starts filling the overview where the slide has no small levels.
+
+    Parameters
+    ----------
+    slide : Slide
+    progressive : bool
+        Give the layer levels that answer at once with what is there. The exact ones stand in
+        its metadata either way: ``layer.metadata["pyramid"].levels``.
     """
-    pyramid = slide_pyramid(slide)
+    pyramid = slide_pyramid(slide, small_source=SMALL_SLOW_SOURCE if progressive else SMALL_SOURCE)
     pyramid.start_overview()
-    return pyramid.layer_levels, pyramid.layer_kwargs(), "image"
+    levels = pyramid.progressive_layer_levels if progressive else pyramid.layer_levels
+    return levels, pyramid.layer_kwargs(), "image"
 
 
 def _coarsest_stored(plan: list[PlannedLevel]) -> int:
     return max(i for i, planned in enumerate(plan) if planned.stored is not None)
 
 
-def _overview(slide: Slide, plan: list[PlannedLevel], tiles: SlideTiles) -> Overview | None:
+def _overview(
+    slide: Slide, plan: list[PlannedLevel], tiles: SlideTiles, small_source: int
+) -> Overview | None:
     """Return levels to be filled in the background, if the last stored one is too large."""
     position = _coarsest_stored(plan)
     height, width = plan[position].shape
     source = plan[position].stored
-    if source is None or height * width <= SMALL_SOURCE:
+    if source is None or height * width <= small_source:
         return None
     depths = [
         depth
@@ -223,11 +264,11 @@ def _overview(slide: Slide, plan: list[PlannedLevel], tiles: SlideTiles) -> Over
     return Overview(slide, source, depths, tiles) if depths else None
 
 
-def _dask_array(view: ViewLevel) -> da.Array:
+def _dask_array(view: ViewLevel, traffic: Traffic) -> da.Array:
     # Inlined and taken as it is, a chunk costs a millisecond even among 40,000; the default
     # way of wrapping an array costs thirty.
     return da.from_array(
-        LazyArray(view),
+        LazyArray(view, traffic),
         chunks=(*view.chunk, 3),
         name=False,
         asarray=False,

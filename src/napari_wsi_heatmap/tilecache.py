@@ -55,15 +55,40 @@ class TileCache:
                 self._tiles.move_to_end(key)
             return tile
 
-    def put(self, key: Key, tile: Rgb) -> None:
-        """Keep a tile; the least recently used ones make room."""
+    def peek(self, key: Key) -> Rgb | None:
+        """Return the tile like `get`, but count no miss: who peeks decodes nothing."""
+        with self._lock:
+            tile = self._tiles.get(key)
+            if tile is not None:
+                self._tiles.move_to_end(key)
+            return tile
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._tiles
+
+    def put(self, key: Key, tile: Rgb, *, spare: bool = False) -> None:
+        """Keep a tile; the least recently used ones make room.
+
+        A `spare` one is kept while there is room, and is the first to go.
+        """
         with self._lock:
             if key in self._tiles or tile.nbytes > self.max_bytes:
                 return
             self._tiles[key] = tile
+            if spare:
+                self._tiles.move_to_end(key, last=False)
             self.bytes += tile.nbytes
-            while self.bytes > self.max_bytes:
-                self.bytes -= self._tiles.popitem(last=False)[1].nbytes
+            self._make_room()
+
+    def resize(self, max_bytes: int) -> None:
+        """Change the bound; if it shrinks, the least recently used tiles go."""
+        with self._lock:
+            self.max_bytes = max_bytes
+            self._make_room()
+
+    def _make_room(self) -> None:
+        while self.bytes > self.max_bytes:
+            self.bytes -= self._tiles.popitem(last=False)[1].nbytes
 
     def clear(self) -> None:
         """Forget all tiles."""
@@ -92,8 +117,12 @@ class CachedSlide:
         """(height, width) of the unit that is decoded and kept, pixels of `level`."""
         return self._tiles[level]
 
-    def read_region(self, level: int, y: int, x: int, height: int, width: int) -> Rgb:
+    def read_region(
+        self, level: int, y: int, x: int, height: int, width: int, *, spare: bool = False
+    ) -> Rgb:
         """Read a box like `Slide.read_region`, decoding only tiles that are not kept.
+
+        Tiles decoded for a `spare` read are kept only while there is room.
 
         Raises
         ------
@@ -107,10 +136,40 @@ class CachedSlide:
         if y < 0 or x < 0 or y + height > level_height or x + width > level_width:
             out[:] = self.slide.background
         for tile_y, tile_x in self._touched(level, y, x, height, width):
-            tile = self._tile(level, tile_y, tile_x)
+            tile = self._tile(level, tile_y, tile_x, spare=spare)
             top, left = tile_y * self._tiles[level][0] - y, tile_x * self._tiles[level][1] - x
             _paste(out, tile, top, left)
         return out
+
+    def peek_region(self, level: int, y: int, x: int, out: Rgb) -> bool:
+        """Fill `out` (h, w, 3) with the box at (y, x) if all of it is kept; decode nothing.
+
+        Returns
+        -------
+        bool
+            False if a tile is not there; `out` is then as it was. The box must lie inside the
+            level.
+        """
+        tile_h, tile_w = self._tiles[level]
+        found = []
+        for tile_y, tile_x in self._touched(level, y, x, *out.shape[:2]):
+            tile = self._peek(level, tile_y, tile_x)
+            if tile is None:
+                return False
+            found.append((tile, tile_y * tile_h - y, tile_x * tile_w - x))
+        for tile, top, left in found:
+            _paste(out, tile, top, left)
+        return True
+
+    def holds_region(self, level: int, y: int, x: int, height: int, width: int) -> bool:
+        """Whether all tiles under a box are kept."""
+        return all(
+            (self._token, level, *tile) in self.cache
+            for tile in self._touched(level, y, x, height, width)
+        )
+
+    def _peek(self, level: int, tile_y: int, tile_x: int) -> Rgb | None:
+        return self.cache.peek((self._token, level, tile_y, tile_x))
 
     def _touched(
         self, level: int, y: int, x: int, height: int, width: int
@@ -120,12 +179,12 @@ class CachedSlide:
             for tile_x in range(max(0, x) // tile_w, -(-min(x + width, level_w) // tile_w)):
                 yield tile_y, tile_x
 
-    def _tile(self, level: int, tile_y: int, tile_x: int) -> Rgb:
+    def _tile(self, level: int, tile_y: int, tile_x: int, *, spare: bool) -> Rgb:
         key = (self._token, level, tile_y, tile_x)
         tile = self.cache.get(key)
         if tile is None:
             tile = self._decode(level, tile_y, tile_x)
-            self.cache.put(key, tile)
+            self.cache.put(key, tile, spare=spare)
         return tile
 
     def _decode(self, level: int, tile_y: int, tile_x: int) -> Rgb:

@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_wsi_heatmap.errors import one_line
 from napari_wsi_heatmap.tilecache import CachedSlide
+from napari_wsi_heatmap.traffic import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,9 +44,9 @@ class LockedTiles(CachedSlide):
         super().__init__(slide, cache)
         self._locks = tuple(threading.Lock() for _ in range(64))
 
-    def _tile(self, level: int, tile_y: int, tile_x: int) -> Rgb:
+    def _tile(self, level: int, tile_y: int, tile_x: int, *, spare: bool) -> Rgb:
         with self._locks[hash((level, tile_y, tile_x)) % len(self._locks)]:
-            return super()._tile(level, tile_y, tile_x)
+            return super()._tile(level, tile_y, tile_x, spare=spare)
 
 
 class _KnownBadError(Exception):
@@ -61,11 +62,14 @@ class SlideTiles(LockedTiles):
         Tiles given out as a checker so far.
     problem : str or None
         The first thing that went wrong, one line.
+    traffic : Traffic
+        Who reads what is on view at the moment.
     """
 
     def __init__(self, slide: Slide, cache: TileCache) -> None:
         super().__init__(slide, cache)
         self.failures = 0
+        self.traffic = Traffic()
         self.problem: str | None = None
         self._failed: dict[tuple[int, int, int], float] = {}
         self._listeners: list[Callable[[str], None]] = []
@@ -106,9 +110,9 @@ class SlideTiles(LockedTiles):
             self._failed[key] = time.monotonic()
             raise
 
-    def _tile(self, level: int, tile_y: int, tile_x: int) -> Rgb:
+    def _tile(self, level: int, tile_y: int, tile_x: int, *, spare: bool) -> Rgb:
         try:
-            return super()._tile(level, tile_y, tile_x)
+            return super()._tile(level, tile_y, tile_x, spare=spare)
         # A slide may come from the user's own function: whatever it raises, the viewer goes on.
         except Exception as error:  # noqa: BLE001
             self.failures += 1

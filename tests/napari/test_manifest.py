@@ -57,10 +57,11 @@ def test_every_contribution_uses_a_declared_command(manifest):
     assert set(used) == declared
 
 
-def test_the_reader_claims_the_endings_of_slides_and_no_folders(manifest):
+def test_the_reader_claims_the_endings_of_slides_and_folders(manifest):
     (reader,) = manifest.contributions.readers
-    assert set(reader.filename_patterns) == {f"*{ending}" for ending in SLIDE_EXTENSIONS}
-    assert reader.accepts_directories is False
+    slides = {f"*{ending}" for ending in SLIDE_EXTENSIONS}
+    assert set(reader.filename_patterns) == slides | {"*.zarr"}
+    assert reader.accepts_directories is True
 
 
 def test_menus_are_ones_that_napari_lets_plugins_fill(manifest):

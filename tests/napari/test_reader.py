@@ -6,6 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from made_slides import strided
+from made_zarr import edit_json, write_ome_zarr
+from napari_wsi_heatmap import readspeed
 from napari_wsi_heatmap._napari.reader import get_reader, read_slides
 from napari_wsi_heatmap._napari.slide_layer import frame_scanned, slide_layer
 from napari_wsi_heatmap.errors import SlideOpenError, SlideReadError
@@ -26,6 +29,7 @@ import sys
 from napari_wsi_heatmap._napari.reader import get_reader
 assert get_reader(sys.argv[1]) is not None
 assert get_reader(sys.argv[2]) is None
+assert get_reader(sys.argv[3]) is not None
 heavy = {"torch", "openslide", "zarr", "dask", "napari", "qtpy", "PyQt6", "PySide6", "vispy"}
 print(sorted(heavy & set(sys.modules)))
 """
@@ -107,9 +111,34 @@ def test_the_reason_is_told_only_where_the_ending_promises_a_slide(tmp_path, not
     assert "LFS" in message
 
 
-def test_deciding_imports_nothing_heavy(tmp_path, slide_file):
+@pytest.fixture(scope="module")
+def zarr_folder(tmp_path_factory, pixels):
+    """An OME-Zarr image of two levels, 0.25 µm/px."""
+    path = tmp_path_factory.mktemp("zarr") / "a.zarr"
+    return str(write_ome_zarr(path, strided(pixels, 4), chunks=(3, 256, 256)))
+
+
+def test_a_folder_is_accepted_only_if_it_is_an_rgb_ome_zarr(tmp_path, slide_file, zarr_folder):
+    assert get_reader(zarr_folder) is read_slides
+    assert get_reader(zarr_folder + "/") is read_slides
+    assert get_reader([zarr_folder, slide_file]) is read_slides
+    grey = write_ome_zarr(tmp_path / "grey.zarr", [np.zeros((64, 64, 1), np.uint8)])
+    deep = write_ome_zarr(tmp_path / "deep.zarr", [np.zeros((64, 64, 3), np.uint16)])
+    heatmap = write_ome_zarr(tmp_path / "out.zarr", [np.zeros((64, 64, 3), np.uint8)])
+    (heatmap / "run.json").write_text('{"format": "napari-wsi-heatmap"}')
+    plate = write_ome_zarr(tmp_path / "plate.zarr", [np.zeros((64, 64, 3), np.uint8)])
+    edit_json(plate / "zarr.json", lambda meta: meta.update(attributes={"ome": {"plate": {}}}))
+    (tmp_path / "empty.zarr").mkdir()
+    (tmp_path / "file.zarr").write_bytes(b"no folder")
+    for other in (grey, deep, heatmap, plate, tmp_path / "empty.zarr", tmp_path / "file.zarr"):
+        assert get_reader(str(other)) is None
+        assert get_reader([zarr_folder, str(other)]) is None
+
+
+def test_deciding_imports_nothing_heavy(tmp_path, slide_file, zarr_folder):
     (tmp_path / "pointer.tif").write_bytes(LFS_POINTER)
-    command = [sys.executable, "-c", CHEAP, slide_file, str(tmp_path / "pointer.tif")]
+    paths = [slide_file, str(tmp_path / "pointer.tif"), zarr_folder]
+    command = [sys.executable, "-c", CHEAP, *paths]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -129,6 +158,26 @@ def test_a_slide_opens_through_npe2_in_micrometres(viewer, slide_file, pixels):
     assert layer.metadata["path"] == slide_file
     assert layer.metadata["slide"].fingerprint
     np.testing.assert_array_equal(np.asarray(layer.data[0]), pixels)
+
+
+def test_an_ome_zarr_opens_through_npe2_in_micrometres(viewer, zarr_folder, pixels):
+    (layer,) = viewer.open(zarr_folder, plugin=PLUGIN)
+    assert layer.rgb
+    assert layer.multiscale
+    assert layer.name == "a.zarr"
+    assert layer.scale.tolist() == [0.25, 0.25]
+    assert [str(unit) for unit in layer.units] == ["micrometer", "micrometer"]
+    assert layer.metadata["slide"].backend == "omezarr"
+    np.testing.assert_array_equal(np.asarray(layer.data[0]), pixels)
+
+
+def test_a_folder_that_is_no_slide_is_left_to_other_readers(tmp_path):
+    from npe2 import PluginManager
+    from npe2.io_utils import read_get_reader
+
+    PluginManager.instance().discover()
+    with pytest.raises(ValueError, match="refused the file"):
+        read_get_reader([str(tmp_path)], plugin_name=PLUGIN, stack=False)
 
 
 def test_a_pixel_lies_in_the_world_where_its_micrometres_say(viewer, slide_file):
@@ -211,10 +260,10 @@ def test_opening_a_huge_pyramid_reads_little(viewer):
     assert 0 < counting.read_for_viewer < 16 << 20
 
 
-def test_opening_a_huge_slide_without_pyramid_reads_nothing_for_the_view(viewer):
+def test_opening_a_huge_slide_without_pyramid_reads_a_few_tiles_to_measure_it(viewer):
     counting = Counting((80_000, 100_000))
     layer = add(viewer, counting.slide)
-    assert counting.read_for_viewer == 0
+    assert counting.read_for_viewer <= readspeed.TILES * 256 * 256
     layer.metadata["pyramid"].stop_overview()
 
 
@@ -252,6 +301,15 @@ def test_a_window_shows_the_filled_overview_by_itself(make_napari_viewer, qtbot)
     qtbot.waitUntil(lambda: middle_of_screen(viewer) == [200, 200, 200], timeout=20_000)
     qtbot.waitUntil(lambda: set(np.unique(layer.thumbnail[8:24, 8:24, :3])) == {200})
     assert layer.data_level == level
+
+
+@pytest.mark.gl
+def test_an_ome_zarr_is_seen_in_a_window(make_napari_viewer, qtbot, tmp_path):
+    green = np.full((1500, 1300, 3), (10, 180, 60), np.uint8)
+    path = write_ome_zarr(tmp_path / "a.zarr", strided(green, 4), chunks=(3, 256, 256))
+    viewer = make_napari_viewer(show=True)
+    viewer.open(str(path), plugin=PLUGIN)
+    qtbot.waitUntil(lambda: middle_of_screen(viewer) == [10, 180, 60], timeout=20_000)
 
 
 def middle_of_screen(viewer):

@@ -1,14 +1,16 @@
-"""A slide as napari's layer data, and what must follow it: refreshes and notifications."""
+"""A slide as napari's layer data, and what must follow it: refreshes, reading ahead, notices."""
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from napari_wsi_heatmap._napari.guarded import guarded
+from napari_wsi_heatmap._napari.arrivals import refresh_on_arrival
 from napari_wsi_heatmap._napari.notify import tell, tell_warning
+from napari_wsi_heatmap._napari.shown import gui_runs, in_viewers
+from napari_wsi_heatmap._napari.viewing import apply_cache_size, shows_progressively
+from napari_wsi_heatmap.progressive import ProgressiveArray
 from napari_wsi_heatmap.pyramid import layer_data
 
 if TYPE_CHECKING:
@@ -29,25 +31,41 @@ def slide_layer(slide: Slide) -> tuple[list[Any], dict[str, Any], str]:
     """Return (levels, keyword arguments, "image") of a slide, and tell the user its warnings.
 
     The layer is refreshed while its overview fills, in whatever viewer it ends up, and the
-    first tile that cannot be read is told once. Where little of the slide was scanned, a
-    viewer that shows nothing else opens on that part.
+    first tile that cannot be read is told once. What lies ahead of the camera is read before it
+    comes into view. Where little of the slide was scanned, a viewer that shows nothing else
+    opens on that part.
     """
-    data = layer_data(slide)
+    apply_cache_size()
+    progressive = shows_progressively(slide)
+    data = layer_data(slide, progressive=progressive)
     pyramid = data[1]["metadata"]["pyramid"]
     _tell_warnings(slide)
     _follow(pyramid)
-    if _gui_runs() and _scanned_share(slide) < FRAMED_BELOW:
-        from qtpy.QtCore import QTimer
-
-        # The layer does not exist before the reader has returned.
-        QTimer.singleShot(0, partial(_in_viewers, frame_scanned, ref(pyramid)))
+    if progressive:
+        refresh_on_arrival(pyramid)
+    elif not pyramid.overview_ready.is_set():
+        tell(f"{slide.name} holds no small levels: its overview fills as it is read")
+    if gui_runs():
+        _when_in_viewer(pyramid, follow_camera)
+        if _scanned_share(slide) < FRAMED_BELOW:
+            _when_in_viewer(pyramid, frame_scanned)
     return data
 
 
-def _gui_runs() -> bool:
-    """Whether there is a GUI; readers also serve scripts, where no Qt may be installed."""
-    core = sys.modules.get("qtpy.QtCore")
-    return core is not None and core.QCoreApplication.instance() is not None
+def levels_like(layer: Layer, pyramid: Pyramid) -> list[Any]:
+    """Levels of another pyramid of the same slide, of the kind that the layer shows."""
+    if not any(isinstance(level, ProgressiveArray) for level in layer.data):
+        return pyramid.layer_levels
+    levels = pyramid.progressive_layer_levels
+    refresh_on_arrival(pyramid)
+    return levels
+
+
+def _when_in_viewer(pyramid: Pyramid, act: Callable[[ViewerModel, Layer], None]) -> None:
+    from qtpy.QtCore import QTimer
+
+    # The layer does not exist before the reader has returned.
+    QTimer.singleShot(0, partial(in_viewers, act, ref(pyramid)))
 
 
 def _tell_warnings(slide: Slide) -> None:
@@ -67,7 +85,6 @@ def _scanned_share(slide: Slide) -> float:
 def _follow(pyramid: Pyramid) -> None:
     pyramid.on_problem(tell_warning)
     if not pyramid.overview_ready.is_set():
-        tell(f"{pyramid.slide.name} holds no small levels: its overview fills as it is read")
         # The pyramid keeps its listeners: one that held the pyramid would keep it alive.
         known = ref(pyramid)
         pyramid.on_overview(lambda: _refresh_soon(known))
@@ -75,24 +92,17 @@ def _follow(pyramid: Pyramid) -> None:
 
 def _refresh_soon(known: ref[Pyramid]) -> None:
     """Refresh on the GUI thread; without one nothing is drawn that could be out of date."""
-    if _gui_runs():
+    if gui_runs():
         from superqt.utils import ensure_main_thread
 
-        ensure_main_thread(_in_viewers)(refresh, known)
+        ensure_main_thread(in_viewers)(refresh, known)
 
 
-@guarded
-def _in_viewers(act: Callable[[ViewerModel, Layer], None], known: ref[Pyramid]) -> None:
-    """Call ``act(viewer, layer)`` for each layer that shows this pyramid, in any viewer."""
-    # Where the layer went is not told to a reader, so all viewers are asked; napari has no
-    # public list of them.
-    from napari.viewer import Viewer
+def follow_camera(viewer: ViewerModel, layer: Layer) -> None:
+    """Read ahead of the viewer's camera, while it shows the layer."""
+    from napari_wsi_heatmap._napari.prefetching import follow
 
-    pyramid = known()
-    for viewer in list(getattr(Viewer, "_instances", ())):
-        for layer in viewer.layers:
-            if pyramid is not None and layer.metadata.get("pyramid") is pyramid:
-                act(viewer, layer)
+    follow(viewer, layer)
 
 
 def refresh(viewer: ViewerModel, layer: Layer) -> None:
