@@ -11,7 +11,7 @@ from napari.layers import Image, Labels
 from napari_wsi_heatmap._napari.slide_source import layer_mpp, refusal, source_of
 from napari_wsi_heatmap.errors import SlideOpenError
 from napari_wsi_heatmap.slides.array import ArraySlide
-from napari_wsi_heatmap.slides.openslide import OpenSlideSlide
+from napari_wsi_heatmap.slides.tiff import TiffSlide
 
 RGB = np.arange(64 * 96 * 3, dtype=np.uint32).reshape(64, 96, 3).astype(np.uint8)
 
@@ -53,7 +53,7 @@ def test_a_slide_opened_by_another_reader_is_read_from_its_file(viewer, slide_fi
     layer._source = layer.source.model_copy(update={"path": slide_file, "reader_plugin": "other"})
     source = source_of(layer)
     opened = source.open()
-    assert isinstance(opened, OpenSlideSlide)
+    assert isinstance(opened, TiffSlide)
     assert opened.mpp == (0.5, 0.5)
     opened.close()
 
@@ -68,7 +68,7 @@ def test_what_the_layer_states_calibrates_a_file_that_does_not(plain_slide_file,
     layer = Image(pixels, rgb=True, scale=(0.25, 0.25), units=("um", "um"))
     layer._source = layer.source.model_copy(update={"path": plain_slide_file})
     opened = source_of(layer).open()
-    assert (opened.backend, opened.mpp) == ("openslide", (0.25, 0.25))
+    assert (opened.backend, opened.mpp) == ("tiff", (0.25, 0.25))
     opened.close()
 
 

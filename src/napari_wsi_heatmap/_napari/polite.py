@@ -7,16 +7,14 @@ busy.
 from __future__ import annotations
 
 import os
-import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from napari_wsi_heatmap.readqueue import stand_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-NICENESS = 5
-"""How far a run stands back where the viewer wants the same core; alone it gets all of it."""
 
 _lock = threading.Lock()
 _runs = 0
@@ -58,7 +56,7 @@ def run_politely(work: Callable[[], None]) -> None:
     raised: list[BaseException] = []
 
     def call() -> None:
-        _stand_back()
+        stand_back()
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
@@ -69,10 +67,3 @@ def run_politely(work: Callable[[], None]) -> None:
     thread.join()
     if raised:
         raise raised[0]
-
-
-def _stand_back() -> None:
-    # Only on Linux does a thread have a priority of its own by this call.
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
