@@ -89,7 +89,7 @@ def test_info_tells_people(call, slide_path):
     assert out.splitlines()[0] == "a slide.svs"
     for text in (
         "format      aperio",
-        "compression deflate",
+        "compression JPEG",
         "read by     ",
         "700 × 900 px",
         "0.5 µm (the file's properties), objective 20x",

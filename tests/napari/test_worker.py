@@ -16,11 +16,12 @@ from live import SLOW, Slow, add_slide, tissue_slide
 from napari_wsi_heatmap._napari.colors import ValueSample, widened
 from napari_wsi_heatmap._napari.guarded import bare, guarded
 from napari_wsi_heatmap._napari.pace import LONGEST_S, Pace
-from napari_wsi_heatmap._napari.polite import NICENESS, polite_threads, polite_torch, run_politely
+from napari_wsi_heatmap._napari.polite import polite_threads, polite_torch, run_politely
 from napari_wsi_heatmap._napari.slide_source import source_of
 from napari_wsi_heatmap._napari.worker import RunTask, start_worker
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.errors import HeatmapError
+from napari_wsi_heatmap.readqueue import NICENESS
 
 
 @pytest.fixture

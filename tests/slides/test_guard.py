@@ -209,7 +209,7 @@ class TestProbe:
         assert verdict.refusal is None
         assert verdict.warning == "Bogus marker length"
         with open_slide(path) as slide:
-            assert slide.warnings[-1] == "a part of it cannot be read: Bogus marker length"
+            assert slide.warnings[-1].startswith("a part of it cannot be read: ")
 
     def test_a_name_that_is_no_text(self, good, tmp_path):
         if sys.platform != "linux":

@@ -135,11 +135,16 @@ def test_mirax_reads_where_its_data_are(data_dir):
 
 
 def test_ome_xml_states_the_pixel_size_that_openslide_leaves_out(data_dir):
-    with open_slide(data_dir / "vendors" / "ome_pyramid_subifd.ome.tif") as slide:
+    path = data_dir / "vendors" / "ome_pyramid_subifd.ome.tif"
+    with open_slide(path, backend="openslide") as slide:
         assert slide.mpp == (0.499, 0.499)
         assert slide.warnings == (
             "its coarser levels (SubIFDs of an OME-TIFF) are not read: one level only",
         )
+    with open_slide(path) as slide:  # read directly it has them
+        assert slide.mpp == (0.499, 0.499)
+        assert len(slide.levels) == 4
+        assert slide.warnings == ()
 
 
 class TestAssociatedImages:
@@ -275,7 +280,7 @@ def test_a_region_beyond_memory_is_an_error_that_says_so(tmp_path, monkeypatch):
     def out_of_memory(self, location, level, size):
         raise MemoryError
 
-    with open_slide(path) as slide:
+    with open_slide(path, backend="openslide") as slide:
         with monkeypatch.context() as patch:
             patch.setattr(openslide.OpenSlide, "read_region", out_of_memory)
             with pytest.raises(SlideReadError, match=r"not enough memory - .* - read less"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import openslide
 import pytest
+import tifffile
 
 from contracts import SlideContract
 from made_slides import decoded, noise, strided, tissue, write_aperio, write_tiff
@@ -17,33 +18,51 @@ from napari_wsi_heatmap.slides.array import ArraySlide
 MOST_PIXELS = 16 << 20
 SURFACE = 4096
 
-REAL = (
-    "slides/aperio/CMU-1-Small-Region.svs",
+REAL = {
+    "mil/heatmap_slide.tiff": ("tiff", "generic-tiff"),
+    "pydmed/slide_0.tif": ("tiff", "generic-tiff"),
+    "pydmed/slide_3.tif": ("tiff", "generic-tiff"),
+    "slides/aperio/CMU-1-Small-Region.svs": ("tiff", "aperio"),
+    "slides/aperio/TCGA-CR-7395-01A-01-TS1.svs": ("tiff", "aperio"),
+    "slides/mrxs/Mirax2-Fluorescence-2.mrxs": ("openslide", "mirax"),
+    "slides/ndpi/test3-DAPI-2-(387).ndpi": ("openslide", "hamamatsu"),
+    "slides/ndpi/test3-TRITC 2 (560).ndpi": ("openslide", "hamamatsu"),
+    "slides/openslide-python/boxes.tiff": ("tiff", "generic-tiff"),
+    "slides/openslide-python/boxes_0.dcm": ("openslide", "dicom"),
+    "slides/openslide-python/small.svs": ("tiff", "aperio"),
+    "slides/tiff/large_image-yb10kx5k.zstd.tiff": ("tiff", "generic-tiff"),
+    "slides/dicom/CMU-1-Small-Region": ("openslide", "dicom"),
+    "vendors/aperio_jp2k_33003_ycbcr.svs": ("tiff", "aperio"),
+    "vendors/aperio_jp2k_33005_rgb.svs": ("tiff", "aperio"),
+    "vendors/aperio_jpeg_icc.svs": ("tiff", "aperio"),
+    "vendors/dicom_3levels": ("openslide", "dicom"),
+    "vendors/generic_deflate_bigtiff.tif": ("tiff", "generic-tiff"),
+    "vendors/generic_lzw.tif": ("tiff", "generic-tiff"),
+    "vendors/generic_planar_separate.tif": ("tiff", "generic-tiff"),
+    "vendors/generic_rgb16.tif": ("openslide", "generic-tiff"),
+    "vendors/generic_zstd.tif": ("tiff", "generic-tiff"),
+    "vendors/leica.scn": ("openslide", "leica"),
+    "vendors/ome_pyramid_subifd.ome.tif": ("tiff", "ome-tiff"),
+    "vendors/philips.tiff": ("tiff", "philips"),
+    "vendors/trestle.tif": ("tiff", "trestle"),
+    "vendors/ventana.bif": ("openslide", "ventana"),
+    "vendors/vms/slide.vms": ("openslide", "hamamatsu"),
+}
+"""Which backend reads a slide, and what it calls its format."""
+BOTH = ("tiff", "openslide")
+ALSO_BY_OPENSLIDE = (
     "slides/aperio/TCGA-CR-7395-01A-01-TS1.svs",
-    "slides/mrxs/Mirax2-Fluorescence-2.mrxs",
-    "slides/ndpi/test3-DAPI-2-(387).ndpi",
-    "slides/ndpi/test3-TRITC 2 (560).ndpi",
     "slides/openslide-python/boxes.tiff",
-    "slides/openslide-python/boxes_0.dcm",
     "slides/openslide-python/small.svs",
     "slides/tiff/large_image-yb10kx5k.zstd.tiff",
-    "slides/dicom/CMU-1-Small-Region",
     "vendors/aperio_jp2k_33003_ycbcr.svs",
-    "vendors/aperio_jp2k_33005_rgb.svs",
     "vendors/aperio_jpeg_icc.svs",
-    "vendors/dicom_3levels",
-    "vendors/generic_deflate_bigtiff.tif",
-    "vendors/generic_lzw.tif",
     "vendors/generic_planar_separate.tif",
-    "vendors/generic_rgb16.tif",
-    "vendors/generic_zstd.tif",
-    "vendors/leica.scn",
     "vendors/ome_pyramid_subifd.ome.tif",
     "vendors/philips.tiff",
     "vendors/trestle.tif",
-    "vendors/ventana.bif",
-    "vendors/vms/slide.vms",
 )
+"""One of each kind that is read directly, and so by OpenSlide only if it is asked for."""
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +113,9 @@ class TestGenericTiff(SlideContract):
 
     levels = strided(noise(1500, 1000), 4, 16)
 
-    @pytest.fixture
-    def opened(self, generic_path):
-        return open_slide(generic_path)
+    @pytest.fixture(params=BOTH)
+    def opened(self, generic_path, request):
+        return open_slide(generic_path, backend=request.param)
 
     def truth(self, slide, level):
         return self.levels[level]
@@ -116,9 +135,9 @@ class TestDownsampleNearTwo(SlideContract):
 
     levels = (noise(3001, 64), noise(1500, 32, seed=1))
 
-    @pytest.fixture
-    def opened(self, near_two_path):
-        return open_slide(near_two_path)
+    @pytest.fixture(params=BOTH)
+    def opened(self, near_two_path, request):
+        return open_slide(near_two_path, backend=request.param)
 
     def truth(self, slide, level):
         return self.levels[level]
@@ -127,9 +146,9 @@ class TestDownsampleNearTwo(SlideContract):
 class TestAperioJpeg(SlideContract):
     """Truth: what imagecodecs, not OpenSlide, decodes."""
 
-    @pytest.fixture
-    def opened(self, aperio_path):
-        return open_slide(aperio_path)
+    @pytest.fixture(params=BOTH)
+    def opened(self, aperio_path, request):
+        return open_slide(aperio_path, backend=request.param)
 
     def truth(self, slide, level):
         return decoded(Path(slide.path), level)
@@ -140,26 +159,53 @@ class TestAperioJpeg(SlideContract):
         assert slide.warnings == ()
 
 
-@pytest.mark.parametrize("name", REAL)
-class TestRealSlides(SlideContract):
+class RealSlides(SlideContract):
     """Truth: the whole level as OpenSlide draws it from (0, 0), where one surface holds it."""
+
+    backend = None
 
     @pytest.fixture
     def opened(self, data_dir, name):
-        path = data_dir / name
-        if not path.exists():
-            pytest.skip(f"{path} is not there")
-        if path.is_dir():
-            path = sorted(path.glob("*.dcm"))[0]
-        slide = open_slide(path)
         self.damaged = "Mirax2" in name  # data files of its two finest levels are missing
-        return slide
+        return open_slide(real_path(data_dir, name), backend=self.backend)
 
     def truth(self, slide, level):
         height, width = slide.levels[level].shape
         if height * width > MOST_PIXELS or (self.damaged and level < 2):
             return None
+        if slide.format == "ome-tiff" and level > 0:  # OpenSlide sees level 0 only
+            return ome_level(slide.path, level)
         return whole_level(slide.path, level, slide.background)
+
+
+@pytest.mark.parametrize("name", REAL)
+class TestRealSlides(RealSlides):
+    def test_is_read_by_the_backend_that_should(self, slide, name):
+        """A silent change to the slower one is seen here."""
+        assert (slide.backend, slide.format) == REAL[name]
+        assert (slide.why == "") == (slide.backend == "tiff")
+
+
+@pytest.mark.parametrize("name", ALSO_BY_OPENSLIDE)
+class TestRealSlidesThroughOpenSlide(RealSlides):
+    backend = "openslide"
+
+    def test_is_read_by_the_backend_that_should(self, slide, name):
+        known = "generic-tiff" if REAL[name][1] == "ome-tiff" else REAL[name][1]
+        assert (slide.backend, slide.format, slide.why) == ("openslide", known, "")
+
+
+def real_path(data_dir, name):
+    path = data_dir / name
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    return sorted(path.glob("*.dcm"))[0] if path.is_dir() else path
+
+
+@cache
+def ome_level(path, level):
+    with tifffile.TiffFile(path) as file:
+        return file.series[0].levels[level].asarray()
 
 
 @cache

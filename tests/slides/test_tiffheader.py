@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from made_slides import noise, write_aperio, write_tiff
 from napari_wsi_heatmap.slides import tiffheader
-from napari_wsi_heatmap.slides.tiffheader import BadTiff, directories, is_tiff, tiles_beyond_end
+from napari_wsi_heatmap.slides.tiffheader import BadTiff, directories, is_tiff
+from napari_wsi_heatmap.slides.tifftables import tiles_beyond_end
 
 
 @pytest.fixture(scope="module")

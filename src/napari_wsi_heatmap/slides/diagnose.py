@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from napari_wsi_heatmap.slides import tiffheader
+from napari_wsi_heatmap.slides import tiffheader, tifftables
 
 HEAD = 512
 """Bytes that are enough to tell what kind of file it is."""
@@ -137,7 +137,7 @@ def _tiff_cause(path: str) -> str | None:
         return None
     try:
         found = tiffheader.directories(path)
-        beyond = [tiffheader.tiles_beyond_end(path, d) for d in found if d.tiled]
+        beyond = [tifftables.tiles_beyond_end(path, d) for d in found if d.tiled]
     except tiffheader.BadTiff as error:
         return bad_tiff(error)
     lost, listed = (sum(counts) for counts in zip(*beyond, strict=True)) if beyond else (0, 0)

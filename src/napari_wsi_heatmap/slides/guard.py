@@ -11,22 +11,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_wsi_heatmap.errors import SlideOpenError
-from napari_wsi_heatmap.slides import diagnose, probe, tiffheader, verdicts
+from napari_wsi_heatmap.slides import areas, diagnose, probe, tiffheader, tifftables, verdicts
+from napari_wsi_heatmap.slides.probe import MAX_SIDE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_wsi_heatmap.slides.tiffheader import Directory
 
-MAX_SIDE = 1 << 21
-"""Pixels; the widest slides known are below 2^19."""
 TILE_SIDES = (16, 4096)
 """A tile is decoded as a whole: 4096 px are 64 MB, 65536 px would be 16 GiB."""
+MAX_TILES = 1 << 22
+"""Of a level: 524288 px square in tiles of 256; readers keep tables of them."""
+MAX_DESCRIPTION = 8 << 20
+"""Bytes, room for the pictures in one of Philips; OpenSlide takes five times as much memory."""
+MAX_TAGS = 512 << 20
+"""Bytes that the values of all tags of a file may take, which libtiff reads at every opening."""
 
 _ONCE = (
     *(tiffheader.WIDTH, tiffheader.LENGTH, tiffheader.TILE_WIDTH, tiffheader.TILE_LENGTH),
     *(tiffheader.TILE_OFFSETS, tiffheader.TILE_COUNTS, tiffheader.SAMPLES),
 )
 _FLOAT = 3
-_STRIP_OFFSETS = 273
 _REPAIR = "download or copy it again"
 _CONVERT = "convert it to 8-bit RGB"
 
@@ -65,11 +71,21 @@ def check_header(path: str) -> tuple[Directory, ...]:
         directories = tiffheader.directories(path)
     except tiffheader.BadTiff as error:
         raise refuse(diagnose.bad_tiff(error), path) from error
-    for directory in directories:
-        reason = dangerous(directory) or misread(directory)
+    for reason in _reasons(path, directories):
         if reason:
             raise refuse(reason, path)
     return directories
+
+
+def _reasons(path: str, directories: tuple[Directory, ...]) -> Iterator[str | None]:
+    yield from (dangerous(directory) for directory in directories)
+    claimed = sum(directory.claimed for directory in directories)
+    if claimed > MAX_TAGS:
+        yield f"damaged: its header claims {_mib(claimed)} of tags - {_REPAIR}"
+    area = areas.misplaced(path, directories)
+    yield area and f"{area} - {_REPAIR}"
+    for directory in directories:
+        yield heavy_tile(path, directory) or misread(directory)
 
 
 def check_child(path: str, fingerprint: str) -> str | None:
@@ -96,6 +112,12 @@ def dangerous(directory: Directory) -> str | None:
     height, width = directory.shape
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
         return f"damaged: a TIFF directory claims {width} x {height} pixels - {_REPAIR}"
+    described = directory.entries.get(tiffheader.DESCRIPTION, (0, 0, 0))[1]
+    if described > MAX_DESCRIPTION:
+        return (
+            f"a TIFF directory has a description of {_mib(described)},"
+            f" at most {_mib(MAX_DESCRIPTION)} are read - write it again with a shorter one"
+        )
     if not directory.tiled:
         return None
     twice = [tag for tag in _ONCE if tag in directory.repeated]
@@ -121,14 +143,37 @@ def _bad_tiles(directory: Directory) -> str | None:
             f"damaged: the header claims {width} x {height} pixels, which are {needed} tiles,"
             f" and lists {listed} - {_REPAIR}"
         )
+    if listed > MAX_TILES:
+        return (
+            f"a level of {listed} tiles, at most {MAX_TILES} are read"
+            " - write it again with larger tiles"
+        )
     return None
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.0f} MiB"
 
 
 def _listed(directory: Directory) -> int:
     missing = (0, 0, 0)
     return max(
-        directory.entries.get(tag, missing)[1] for tag in (tiffheader.TILE_OFFSETS, _STRIP_OFFSETS)
+        directory.entries.get(tag, missing)[1]
+        for tag in (tiffheader.TILE_OFFSETS, tiffheader.STRIP_OFFSETS)
     )
+
+
+def heavy_tile(path: str, directory: Directory) -> str | None:
+    """Say whether a tile claims more bytes than its pixels can need: they would be allocated."""
+    if not directory.tiled:
+        return None
+    height, width = directory.tile
+    bits = max(directory.numbers.get(tiffheader.BITS, (8,)), default=8)
+    most = 4 * height * width * directory.samples * max(1, bits // 8) + (1 << 20)
+    claimed = tifftables.largest_tile(path, directory)
+    if claimed <= most:
+        return None
+    return f"damaged: a tile of {width} x {height} pixels claims {claimed} bytes - {_REPAIR}"
 
 
 def misread(directory: Directory) -> str | None:

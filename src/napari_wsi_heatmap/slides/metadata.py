@@ -161,7 +161,7 @@ def file_warnings(
     tiled = [directory for directory in directories if directory.tiled]
     if tiled:
         yield from _pixel_warnings(tiled[0])
-    if tiled and vendor == "generic-tiff":
+    if tiled and vendor in (None, "generic-tiff"):
         yield from _generic_warnings(tiled[0])
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.errors import HeatmapError, SlideOpenError, one_line
 from napari_wsi_heatmap.runfolder import RECORD, is_store
-from napari_wsi_heatmap.slides.guard import MAX_SIDE
 from napari_wsi_heatmap.slides.ngffscale import dicts, pixel_size
+from napari_wsi_heatmap.slides.probe import MAX_SIDE
 from napari_wsi_heatmap.slides.zarrarray import stored_array
 from napari_wsi_heatmap.slides.zarrfolder import ARRAY, MAX_METADATA, ZarrFolder
 from napari_wsi_heatmap.slides.zarrlevel import Axes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.slides.base import Mask, Rgb
     from napari_wsi_heatmap.slides.file import SlideFile
     from napari_wsi_heatmap.slides.tiffheader import Directory
+
+
+MOST_ASSOCIATED = 1 << 25
+"""Pixels of a label or macro image; real ones have some millions."""
 
 
 @final
@@ -64,7 +69,7 @@ class OpenSlideSlide(FileSlide):
             self.warnings += (f"a part of it cannot be read: {one_line(self._file.unread, 160)}",)
 
     def _describe(self, osr: Any, directories: tuple[Directory, ...]) -> None:
-        self.properties = properties = dict(osr.properties)
+        self.properties = properties = _properties(osr)
         self.format = properties.get("openslide.vendor")
         self.compression = metadata.compression(directories, properties)
         self._averages = osr.level_downsamples
@@ -119,6 +124,8 @@ class OpenSlideSlide(FileSlide):
     ) -> tuple[Rgb, Mask | None]:
         where = f"{self.path}, level {level}, {height} x {width} px at level-0 y {y0}, x {x0}"
         image = self._twice(lambda osr: osr.read_region((x0, y0), level, (width, height)), where)
+        # OpenSlide opens the file by its name now and then, and would mix the pixels of two slides.
+        self._refuse_changed()
         return composite(image, self.background)
 
     def _twice(self, job: Callable[[Any], Any], where: str) -> Any:
@@ -153,8 +160,13 @@ class OpenSlideSlide(FileSlide):
 
     def _associated_image(self, name: str) -> Rgb:
         where = f"{self.path}, its image {name!r}"
+        self._refuse_large(name, where)
         image = self._twice(lambda osr: osr.associated_images[name], where)
         return composite(image, self.background)[0]
+
+    def shape_of(self, level: int) -> tuple[int, int] | None:
+        """(height, width) of a level, or None where there is no such level."""
+        return self.levels[level].shape if level < len(self.levels) else None
 
     @property
     def whole_levels(self) -> frozenset[int]:
@@ -164,6 +176,13 @@ class OpenSlideSlide(FileSlide):
     def rest(self) -> None:
         """Release the file until something is asked for."""
         self._handle.rest()
+
+    def _refuse_large(self, name: str, where: str) -> None:
+        # A damaged header can claim gigabytes for a label; they would be allocated.
+        prefix = f"openslide.associated.{name}"
+        width, height = (int(self.properties[f"{prefix}.{side}"]) for side in ("width", "height"))
+        if width * height > MOST_ASSOCIATED:
+            raise SlideReadError(f"it claims {width} x {height} pixels", where)
 
     def close(self) -> None:
         """Release the file as soon as the last read that goes on has ended."""
@@ -228,6 +247,14 @@ def composite(image: Any, background: tuple[int, int, int]) -> tuple[Rgb, Mask |
         over = rgb[partial_] * weight + np.array(background, np.uint16) * (255 - weight)
         rgb[partial_] = (over + 127) // 255
     return rgb, scanned
+
+
+def _properties(osr: Any) -> dict[str, str]:
+    found = {}
+    for name in osr.properties:
+        with contextlib.suppress(KeyError):  # listed, but a name that is no UTF-8 is not found
+            found[name] = osr.properties[name]
+    return found
 
 
 def _levels(dimensions: Any, properties: Mapping[str, str]) -> Iterator[Level]:

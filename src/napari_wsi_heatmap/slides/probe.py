@@ -8,17 +8,20 @@ memory this machine has.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 
-from napari_wsi_heatmap.errors import one_line
-
+MAX_SIDE = 1 << 21
+"""Pixels; the widest slides known are below 2^19."""
 TIMEOUT_S = 10.0
 """Seconds; a good slide on a local disk takes 0.05."""
 MEMORY = 4 << 30
 """Bytes of address space of the child; opening a slide takes a tenth of it."""
+
+_REPAIR = "download or copy it again"
 
 CHILD = """
 import os, sys
@@ -30,20 +33,41 @@ try:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 except (ImportError, ValueError, OSError):
     pass
-import openslide
+import openslide, time
 print("began", flush=True)
+end = time.monotonic() + 3
+
+def said(error):
+    text = " ".join(str(error).replace(path + ": ", "").split()) or type(error).__name__
+    return "failed " + text.encode("ascii", "backslashreplace").decode()
+
+def number(name):
+    return int(slide.properties.get("openslide.bounds-" + name, 0))
+
+told = "read"
 try:
     slide = openslide.OpenSlide(path)
-    slide.read_region((0, 0), 0, (64, 64))
-    last = slide.level_count - 1
-    width, height = slide.dimensions
-    slide.read_region((width // 2, height // 2), last, (64, 64))
-    print("read", flush=True)
+    sizes = slide.level_dimensions
+    print("side", max(max(size) for size in sizes), flush=True)
+    middle = sizes[0][0] // 2, sizes[0][1] // 2
+    corner = number("x"), number("y")
+    inside = corner[0] + number("width") // 2, corner[1] + number("height") // 2
+    reads = [((0, 0), 0), (middle, len(sizes) - 1)]
+    for level in range(len(sizes)):
+        reads += [(place, level) for place in {inside, corner, middle, (0, 0)}]
+    for index, (place, level) in enumerate(reads):
+        if index < 2 or time.monotonic() < end:
+            try:
+                slide.read_region(place, level, (64, 64))
+            except Exception as error:
+                if index < 2:
+                    told = said(error)
+                slide = openslide.OpenSlide(path)  # after an error it says nothing else
 except openslide.OpenSlideUnsupportedFormatError:
-    print("read", flush=True)
+    pass
 except Exception as error:
-    text = " ".join(str(error).replace(path + ": ", "").split()) or type(error).__name__
-    print("failed", text.encode("ascii", "backslashreplace").decode(), flush=True)
+    told = said(error)
+print(told, flush=True)
 os._exit(0)
 """
 
@@ -61,7 +85,11 @@ class Verdict:
 
 
 def ask(path: str, timeout_s: float = TIMEOUT_S, memory: int = MEMORY) -> Verdict:
-    """Let a child open the slide and read two small places.
+    """Let a child open the slide and read small places of every level.
+
+    What the first two of them (the origin, the middle of the coarsest level) say is the warning.
+    The others are read because each level, and what was scanned of it, can have a fault of its
+    own that kills; errors there are found by whoever reads them.
 
     Parameters
     ----------
@@ -101,20 +129,22 @@ def judge(out: bytes, err: bytes, returncode: int) -> Verdict:
     lines = out.decode("ascii", "replace").splitlines()
     if not lines or lines[0] != "began":
         return Verdict(asked=False)  # it could not even import OpenSlide: no fault of the slide
-    if len(lines) == 1:
+    told = {word: text for word, _, text in (line.partition(" ") for line in lines[1:])}
+    if not told.keys() & {"read", "failed"}:
         return Verdict(asked=True, refusal=_death(err, returncode))
-    word, _, text = lines[1].partition(" ")
-    return Verdict(asked=True, warning=text if word == "failed" else None)
+    side = told.get("side", "0")
+    if int(side) > MAX_SIDE:
+        return Verdict(
+            asked=True, refusal=f"damaged: it claims a side of {side} pixels - {_REPAIR}"
+        )
+    return Verdict(asked=True, warning=told.get("failed"))
 
 
 def _death(err: bytes, returncode: int) -> str:
-    last = one_line(err.decode("utf-8", "replace"), 120)
     how = _signal_name(-returncode) if returncode < 0 else f"exit code {returncode}"
-    told = f": {last}" if last else ""
-    return (
-        f"OpenSlide crashes on this file ({how}{told}) - it is damaged or hostile:"
-        " download or copy it again"
-    )
+    asked = re.search(rb"failed to allocate (\d+) bytes", err)
+    wanted = f", asking for {int(asked[1]) / 2**30:.1f} GiB of memory" if asked else ""
+    return f"OpenSlide crashes on this file ({how}{wanted}) - it is damaged or hostile: {_REPAIR}"
 
 
 def _signal_name(number: int) -> str:

@@ -38,12 +38,22 @@ class RawFile:
         except OSError as error:
             raise SlideReadError(f"it cannot be opened: {error.strerror}", path) from error
         self._seek = threading.Lock()
-        status = os.fstat(self._fd)
-        self.size = status.st_size
-        if (status.st_size, status.st_mtime_ns, status.st_ino) != identity:
+        self._identity, self.size = identity, identity[0]
+        try:
+            self.refuse_changed()
+        except SlideChangedError:
             self.close()
+            raise
+
+    def refuse_changed(self) -> None:
+        """Raise SlideChangedError if somebody has written to the file since it was looked at.
+
+        To be called after reading, too: what was read may be the bytes of another slide.
+        """
+        status = os.fstat(self._fd)
+        if (status.st_size, status.st_mtime_ns, status.st_ino) != self._identity:
             raise SlideChangedError(
-                "the file was changed or replaced", path, "put it back, or open it again"
+                "the file was changed or replaced", self.path, "put it back, or open it again"
             )
 
     def read(self, offset: int, length: int) -> bytes:

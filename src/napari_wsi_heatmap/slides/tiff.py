@@ -11,6 +11,7 @@ is left to OpenSlide (`NotSureError`), and `Slide.why` says what the doubt was.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING, final
 
@@ -19,7 +20,7 @@ from napari_wsi_heatmap.slides import metadata, tiffchecks
 from napari_wsi_heatmap.slides.base import Level, level_downsample
 from napari_wsi_heatmap.slides.file import FileSlide, NotSureError
 from napari_wsi_heatmap.slides.handle import Handle
-from napari_wsi_heatmap.slides.openslide import OpenSlideSlide
+from napari_wsi_heatmap.slides.openslide import Associated, OpenSlideSlide
 from napari_wsi_heatmap.slides.rawfile import RawFile
 from napari_wsi_heatmap.slides.tifflayout import Tags
 from napari_wsi_heatmap.slides.tiffpyramid import pyramid_of
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.slides.base import Mask, Rgb
     from napari_wsi_heatmap.slides.file import SlideFile
 
+JPEG = 7
+_WITHOUT_GAPS = ("trestle",)
+"""Formats in which OpenSlide takes a missing tile for an error."""
 CACHE = 32 << 20
 """Bytes of decoded tiles kept for the next small box, as many as OpenSlide keeps."""
 
@@ -71,7 +75,7 @@ class TiffSlide(FileSlide):
             raise NotSureError("it is no TIFF", self.path)
         self._known = self._through_openslide()
         self._handle = Handle(partial(RawFile, self.path, self.identity()), self.path)
-        self._cache = TileCache(CACHE)
+        self._fresh_process()
         try:
             self._lay_out()
             self._describe()
@@ -81,6 +85,10 @@ class TiffSlide(FileSlide):
             raise
         if self._known is not None:
             self._known.rest()  # until somebody asks for an associated image
+
+    def _fresh_process(self) -> None:
+        # The lock of the parent's cache may be held for ever.
+        self._pid, self._cache = os.getpid(), TileCache(CACHE)
 
     def _through_openslide(self) -> OpenSlideSlide | None:
         try:
@@ -92,7 +100,10 @@ class TiffSlide(FileSlide):
     def _lay_out(self) -> None:
         try:
             with self._handle.borrow() as raw:
-                self.format, self._tiled = pyramid_of(self._file, Tags(raw), self._known)
+                tags = Tags(raw)
+                self.format, self._tiled = pyramid_of(self._file, tags, self._known)
+                self._pixel_size = tags.pixel_size(self._file.directories[0])
+                self._composed = self._first_composed(raw)
         except SlideReadError as error:
             raise NotSureError(f"its tags cannot be read ({error.what})", self.path) from error
         shapes = [tiled.shape for tiled in self._tiled]
@@ -101,10 +112,24 @@ class TiffSlide(FileSlide):
             for tiled in self._tiled
         )
 
+    def _first_composed(self, raw: RawFile) -> int:
+        """First level that OpenSlide does not draw from this level's tiles alone.
+
+        Where an Aperio slide lacks a tile, OpenSlide draws it from the finer level; so it does
+        with tiles over such a gap, since what Aperio stores there is not to be trusted.
+        """
+        if self.format == "aperio" and len(self._tiled) > 1:
+            for index, tiled in enumerate(self._tiled):
+                if tiled.misses_tiles(raw):
+                    return max(1, index)
+        return len(self._tiled)
+
     def _describe(self) -> None:
         known, directories = self._known, self._file.directories
         self.properties = (
-            metadata.tiff_properties(directories) if known is None else known.properties
+            metadata.tiff_properties(directories) | self._pixel_size
+            if known is None
+            else known.properties
         )
         self.compression = metadata.compression(directories, self.properties)
         self.objective_power = metadata.objective_power(self.properties)
@@ -121,45 +146,92 @@ class TiffSlide(FileSlide):
         )
 
     def _read(self, level: int, y: int, x: int, height: int, width: int) -> tuple[Rgb, Mask | None]:
-        box = TileReading(self._tiled[level], level, (y, x, height, width), self._cache)
-        with self._handle.borrow() as raw:
-            if height == 0 or width == 0:
-                return box.rgb, None
-            try:
-                box.read(raw)
-            except (TileError, SlideReadError) as error:
-                raise self._read_error(error, level, y, x, height, width) from error
+        if self._known is not None and level >= self._composed:
+            return self._composed_box(self._known, level, y, x, height, width)
+        if os.getpid() != self._pid:
+            self._fresh_process()
+        try:
+            box = TileReading(self._tiled[level], level, (y, x, height, width), self._cache)
+            self._fill(box)
+        except (TileError, SlideReadError, MemoryError) as error:
+            lenient = self._warned_only(error, level, y, x, height, width)
+            if lenient is not None:
+                return lenient
+            raise self._read_error(error, level, y, x, height, width) from error
         return self._without_missing(box)
 
+    def _composed_box(
+        self, known: OpenSlideSlide, level: int, *box: int
+    ) -> tuple[Rgb, Mask | None]:
+        self._refuse_changed()  # OpenSlide opens the file by its name
+        return known.read_scanned(level, *box)
+
+    def _warned_only(
+        self, error: Exception, level: int, *box: int
+    ) -> tuple[Rgb, Mask | None] | None:
+        """Read through OpenSlide what stopped the JPEG decoder here; None if that fails too.
+
+        Some scanners write a few bytes too many at the end of a tile. OpenSlide knows which of
+        libjpeg's warnings are harmless, and raises the others.
+        """
+        known = self._known
+        if (
+            known is None
+            or not isinstance(error, TileError)
+            or self._tiled[level].coding.compression != JPEG
+            or known.shape_of(level) != self.levels[level].shape
+        ):
+            return None
+        try:
+            return self._composed_box(known, level, *box)
+        except SlideReadError:
+            return None
+
+    def _fill(self, box: TileReading) -> None:
+        with self._handle.borrow() as raw:
+            if box.rgb.size:
+                box.read(raw)
+                raw.refuse_changed()
+
     def _read_error(self, error: Exception, level: int, *box: int) -> SlideReadError:
+        if self._handle.closed:
+            return SlideReadError("the slide is closed", self.path, "open it again")
         self._refuse_changed()
         y, x, height, width = box
-        what = error.what if isinstance(error, SlideReadError) else error
         where = f"{self.path}, level {level}, {height} x {width} px at y {y}, x {x}"
+        if isinstance(error, MemoryError):
+            return SlideReadError("not enough memory", where, "read less at once")
+        what = error.what if isinstance(error, SlideReadError) else error
         return SlideReadError(one_line(what, 200), where)
 
     def _without_missing(self, box: TileReading) -> tuple[Rgb, Mask | None]:
-        """Fill in tiles that the file does not hold: with background, as OpenSlide does.
-
-        In the coarser levels of an Aperio slide OpenSlide draws them from the finer level.
-        """
+        """Fill in tiles that the file does not hold: with background, as OpenSlide does."""
         scanned = box.scanned()
         if scanned is None:
             return box.rgb, None
-        if self._known is not None and self.format == "aperio" and box.index > 0:
-            return self._known.read_scanned(box.index, *box.box)
+        if self.format in _WITHOUT_GAPS:
+            raise self._read_error(TileError("a tile is missing"), box.index, *box.box)
         box.rgb[~scanned] = self.background
         return box.rgb, scanned
 
     @property
     def icc_profile(self) -> bytes | None:
         """ICC profile of level 0; None where there is none, or one that is damaged."""
+        self._refuse_changed()
         return None if self._known is None else self._known.icc_profile
 
     @property
     def associated_images(self) -> Mapping[str, Rgb]:
         """Label, macro, thumbnail by name; a damaged one raises SlideReadError when asked for."""
-        return {} if self._known is None else self._known.associated_images
+        if self._known is None:
+            return {}
+        return Associated(self._known.associated_images, self._associated_image)
+
+    def _associated_image(self, name: str) -> Rgb:
+        # OpenSlide opens the file by its name: it could be the label of another patient by now.
+        self._refuse_changed()
+        assert self._known is not None
+        return self._known.associated_images[name]
 
     def close(self) -> None:
         """Release the file as soon as the last read that goes on has ended."""

@@ -143,6 +143,14 @@ def sub_directories(path: str, directory: Directory) -> tuple[Directory, ...]:
         return tuple(Walk(file).listed(directory))
 
 
+def value_bytes(path: str, directory: Directory, tag: int) -> bytes:
+    """Return the bytes of a tag as far as they are in the file; none where it is missing."""
+    kind, count, place = directory.entries.get(tag, (1, 0, 0))
+    with open(path, "rb") as file:
+        file.seek(min(place, os.fstat(file.fileno()).st_size))
+        return file.read(_SIZES.get(kind, 1) * count)
+
+
 class Walk:
     """Follows the chain of directories of one open file.
 

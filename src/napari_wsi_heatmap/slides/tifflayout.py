@@ -10,6 +10,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from napari_wsi_heatmap.slides import guard, tiffheader
 from napari_wsi_heatmap.slides.file import NotSureError
 from napari_wsi_heatmap.slides.metadata import COMPRESSIONS
@@ -30,11 +32,17 @@ if TYPE_CHECKING:
 
     Place = tuple[int, int]
 
-FILL_ORDER, ORIENTATION, PREDICTOR, JPEG_TABLES, COLOUR_MAP = 266, 274, 317, 347, 320
+FILL_ORDER, ORIENTATION, PREDICTOR, JPEG_TABLES = 266, 274, 317, 347
+X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
+_RATIONAL = 5
+_MICRONS = {2: 25400.0, 3: 10000.0}
+"""In TIFF's units of resolution, inch and centimetre."""
 _JPEG, _JPEG_2000 = 7, (33003, 33005, 34712)
 _MOST_TABLES = 1 << 16
 """Bytes of JPEGTables; real ones have some hundreds."""
 _KINDS = {3: "H", 4: "I", 13: "I", 16: "Q"}
+_BLOCK = 1 << 16
+"""Numbers of a table that are in memory at once."""
 
 
 class Table(NamedTuple):
@@ -50,6 +58,18 @@ class Table(NamedTuple):
         form = f"{self.order}{stop - start}{self.kind}"
         size = struct.calcsize(self.order + self.kind)
         return struct.unpack(form, raw.read(self.place + size * start, struct.calcsize(form)))
+
+    def holds_zero(self, raw: RawFile, number: int) -> bool:
+        """Whether one of its first `number` values is 0."""
+        size = struct.calcsize(self.order + self.kind)
+        for start in range(0, number, _BLOCK):
+            length = size * min(_BLOCK, number - start)
+            values = np.frombuffer(
+                raw.read(self.place + size * start, length), f"{self.order}u{size}"
+            )
+            if not values.all():
+                return True
+        return False
 
 
 class TileRun(NamedTuple):
@@ -86,6 +106,10 @@ class TiledLevel:
                 places = tuple(tuple(plane[start : start + most]) for plane in planes)
                 yield TileRun(row, columns[0] + start, places)
 
+    def misses_tiles(self, raw: RawFile) -> bool:
+        """Whether the file does not hold some of its tiles."""
+        return self.counts.holds_zero(raw, self.grid[0] * self.grid[1] * self.planes)
+
     def _row(self, raw: RawFile, plane: int, row: int, columns: tuple[int, int]) -> list[Place]:
         first = (plane * self.grid[0] + row) * self.grid[1]
         span = first + columns[0], first + columns[1]
@@ -105,6 +129,21 @@ class Tags:
         if kind not in _KINDS or count < 1:
             return default
         return Table(place, _KINDS[kind], self.order).read(self._raw, 0, 1)[0]
+
+    def pixel_size(self, directory: Directory) -> dict[str, str]:
+        """µm per pixel by the tags of resolution, named as OpenSlide names them; {} if unsaid."""
+        unit = _MICRONS.get(self.number(directory, RESOLUTION_UNIT, 2))
+        x, y = (self._ratio(directory, tag) for tag in (X_RESOLUTION, Y_RESOLUTION))
+        if not (unit and x and y):
+            return {}
+        return {"openslide.mpp-x": repr(unit / x), "openslide.mpp-y": repr(unit / y)}
+
+    def _ratio(self, directory: Directory, tag: int) -> float:
+        kind, count, place = directory.entries.get(tag, (0, 0, 0))
+        if kind != _RATIONAL or count < 1:
+            return 0.0
+        above, below = Table(place, "I", self.order).read(self._raw, 0, 2)
+        return above / below if below else 0.0
 
     def bytes(self, directory: Directory, tag: int, most: int) -> bytes:
         """Bytes of a tag; raises NotSureError where they are more than `most`."""

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from napari_wsi_heatmap.slides import lzw
+from napari_wsi_heatmap.slides.metadata import COMPRESSIONS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -92,7 +95,8 @@ def _checked(raw: _Decoder, coding: Coding, data: bytes, out: Pixels | None = No
         raise
     # Each codec of imagecodecs has its own exception, derived from RuntimeError.
     except Exception as error:
-        raise TileError(str(error) or type(error).__name__) from error
+        name = COMPRESSIONS.get(coding.compression, "codec")
+        raise TileError(f"{name}: {str(error) or type(error).__name__}") from error
     pixels = pixels.reshape(coding.shape)
     return pixels if coding.predictor == 1 else _undo_differences(pixels)
 
@@ -105,6 +109,9 @@ def _undo_differences(pixels: Pixels) -> Pixels:
 
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
 """APP14 marker of a JPEG; the byte that follows says: 0 RGB, 1 YCbCr."""
+_SCAN, _JFIF, _ADOBES = 0xDA, 0xE0, 0xEE
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of a JPEG: what follows is compressed; APP0; APP14; what states its size."""
 
 
 def _jpeg(coding: Coding) -> Decode | None:
@@ -114,38 +121,50 @@ def _jpeg(coding: Coding) -> Decode | None:
     transform = b"\x01" if coding.photometric == YCBCR else b"\x00"
     adobe = _ADOBE + transform if coding.samples == 3 else b""
     tables = coding.tables.removesuffix(b"\xff\xd9") or b"\xff\xd8"
-    return functools.partial(_decode_jpeg, coding, tables + adobe, transform)
+    return functools.partial(_decode_jpeg, coding, tables + adobe)
 
 
-def _decode_jpeg(
-    coding: Coding, start: bytes, transform: bytes, data: bytes, out: Pixels | None = None
-) -> Pixels:
+def _decode_jpeg(coding: Coding, start: bytes, data: bytes, out: Pixels | None = None) -> Pixels:
     import simplejpeg
 
     if data[:2] != b"\xff\xd8":
         raise TileError(f"Not a JPEG file: starts with {_hex(data[:2])}")
+    plain = b"".join([start, *_plain_jpeg(data, coding)])
     pixels = np.empty(coding.shape, np.uint8) if out is None else out
     try:
         # Into a buffer of the right size: its own header may claim gigabytes.
         decoded = simplejpeg.decode_jpeg(
-            start + _with_transform(data, transform)[2:],
+            plain,
             colorspace="RGB" if coding.samples == 3 else "GRAY",
             buffer=pixels,
             strict=True,
         )
     except ValueError as error:
-        raise TileError(str(error)) from error
-    if decoded.shape != coding.shape:
-        raise TileError(f"the JPEG is {decoded.shape}, its tile {coding.shape}")
+        raise TileError(f"JPEG: {error}") from error
+    _check_jpeg(decoded.shape, coding)
     return pixels
 
 
-def _with_transform(data: bytes, transform: bytes) -> bytes:
-    # An Adobe marker of the tile's own comes later than ours and would win.
-    at = data.find(_ADOBE[:9], 0, 1024)
-    if at < 0 or data[at + 15 : at + 16] == transform:
-        return data
-    return data[: at + 15] + transform + data[at + 16 :]
+def _plain_jpeg(data: bytes, coding: Coding) -> list[bytes]:
+    """Parts of a JPEG after its first marker, less those in which it states its own colours.
+
+    They may contradict the TIFF's tags, by which every reader of TIFF goes.
+    """
+    parts, start, at = [], 2, 2
+    while at + 10 <= len(data) and data[at] == 0xFF and data[at + 1] != _SCAN:
+        stop = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at + 1] in _FRAMES:
+            _check_jpeg(struct.unpack_from(">HHB", data, at + 5), coding)
+        elif data[at + 1] in (_JFIF, _ADOBES):
+            parts.append(data[start:at])
+            start = stop
+        at = stop
+    return [*parts, data[start:]]
+
+
+def _check_jpeg(shape: tuple[int, ...], coding: Coding) -> None:
+    if shape != coding.shape:
+        raise TileError(f"the JPEG is {shape}, its tile {coding.shape}")
 
 
 def _hex(data: bytes) -> str:
@@ -236,6 +255,10 @@ def _bytes_of(name: str) -> _Decoder:
     return decode
 
 
+def _lzw(data: bytes, coding: Coding) -> Any:
+    return lzw.decode(data, coding.tile, coding.samples)
+
+
 def _webp(data: bytes, coding: Coding) -> Any:
     import imagecodecs
 
@@ -244,7 +267,7 @@ def _webp(data: bytes, coding: Coding) -> Any:
 
 _DECODERS: dict[int, _Decoder] = {
     1: _stored,
-    5: _bytes_of("lzw_decode"),
+    5: _lzw,
     8: _bytes_of("zlib_decode"),
     32773: _bytes_of("packbits_decode"),
     32946: _bytes_of("zlib_decode"),

@@ -27,6 +27,8 @@ _MOST_EXPANDED = 4
 """No codec makes a tile this many times larger than its pixels; a damaged table does."""
 _GAP = 16 << 10
 """Bytes between tiles that are rather read along than skipped."""
+_HEADER = 8
+"""Bytes of a TIFF's own header, where no tile can lie."""
 
 
 _of_thread = threading.local()
@@ -106,7 +108,8 @@ class TileReading:
                 self._missing.append((run.row, column))
             elif not self._place_kept(run.row, column):
                 wanted.append((column, places))
-        for (column, _), parts in zip(wanted, self._bytes(raw, wanted), strict=True):
+        self._refuse_wrong_places(raw, run.row, wanted)
+        for (column, _), parts in zip(wanted, _bytes(raw, wanted), strict=True):
             self._put(run.row, column, self._decode(run.row, column, parts))
 
     def _place_kept(self, row: int, column: int) -> bool:
@@ -141,9 +144,12 @@ class TileReading:
         try:
             planes = [self.tiled.decode(part, self._scratch()) for part in parts]
         except TileError as error:
-            y, x = row * self.tiled.coding.tile[0], column * self.tiled.coding.tile[1]
-            raise TileError(f"the tile at y {y}, x {x} is damaged: {error}") from error
+            raise self._damaged(row, column, error) from error
         return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
+
+    def _damaged(self, row: int, column: int, what: object) -> TileError:
+        y, x = row * self.tiled.coding.tile[0], column * self.tiled.coding.tile[1]
+        return TileError(f"the tile at y {y}, x {x} is damaged: {what}")
 
     def _scratch(self) -> Rgb | None:
         """Room for a tile that is pasted and not kept; the same for all of a thread."""
@@ -155,18 +161,24 @@ class TileReading:
             _of_thread.tile = tile = np.empty(shape, np.uint8)
         return tile
 
-    def _bytes(
-        self, raw: RawFile, wanted: list[tuple[int, tuple[Place, ...]]]
-    ) -> Iterator[list[bytes]]:
-        """Yield the bytes of each tile, one for each plane; at one go where they lie together."""
-        all_places = [place for _, places in wanted for place in places]
+    def _refuse_wrong_places(
+        self, raw: RawFile, row: int, wanted: list[tuple[int, tuple[Place, ...]]]
+    ) -> None:
+        """Refuse what a damaged table claims, before anything is allocated by it."""
         most = _MOST_EXPANDED * int(np.prod(self.tiled.coding.shape)) + (1 << 16)
-        for _, length in all_places:
-            if length > most:
-                raise TileError(f"a tile claims {length} bytes")
-        chunks = iter(_read_together(raw, all_places))
-        for _, places in wanted:
-            yield [next(chunks) for _ in places]
+        for column, places in wanted:
+            for offset, length in places:
+                if length > most:
+                    raise self._damaged(row, column, f"it claims {length} bytes")
+                if not _HEADER <= offset <= raw.size - length:
+                    raise self._damaged(row, column, f"its bytes lie at {offset}, not in the file")
+
+
+def _bytes(raw: RawFile, wanted: list[tuple[int, tuple[Place, ...]]]) -> Iterator[list[bytes]]:
+    """Yield the bytes of each tile, one for each plane; at one go where they lie together."""
+    chunks = iter(_read_together(raw, [place for _, places in wanted for place in places]))
+    for _, places in wanted:
+        yield [next(chunks) for _ in places]
 
 
 def _read_together(raw: RawFile, places: list[Place]) -> Iterator[bytes]:

@@ -61,10 +61,21 @@ class _Share(Generic[Task]):
         """Wait for the tasks that others still do, and raise what went wrong."""
         with self._changed:
             self._ended = True
+            self._left.clear()  # there are some only if the caller was interrupted
             while self._helping:
                 self._changed.wait()
-        if self._error is not None:
-            raise self._error
+        # A share may wait long for a thread that is stuck elsewhere: it must not keep a region.
+        self._work = _nothing
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+
+
+def _nothing(_: object) -> None:
+    """Do what is left of a share that has ended."""
 
 
 class _Threads:
@@ -127,8 +138,10 @@ def share_out(tasks: list[Task], work: Callable[[Task], None], pieces: int) -> N
     with threads.calling():
         for _ in range(min(further, threads.idle())):
             threads.offered.put(share)  # type: ignore[arg-type]
-        share.do()
-        share.end()
+        try:
+            share.do()
+        finally:  # an interrupt must not release what others still write to
+            share.end()
 
 
 def _common_threads() -> _Threads:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MOST = 2000
 """Verdicts kept on disk, about 0.2 MB; the oldest leave first."""
-_FORMAT = 1
+_FORMAT = 3
 
 _lock = threading.Lock()
 _known: dict[str, str | None] | None = None
