@@ -68,14 +68,14 @@ def test_one_bad_tile_spoils_only_what_touches_it(healthy, smashed):
             assert not touches_damage(*box)
             np.testing.assert_array_equal(rgb, truth[y : y + height, x : x + width])
 
-    with open_slide(smashed) as slide, ThreadPoolExecutor(8) as pool:
+    with open_slide(smashed, backend="openslide") as slide, ThreadPoolExecutor(8) as pool:
         asked = list(boxes(400))
         list(pool.map(read, asked))
     assert len(failed) == sum(touches_damage(*box) for box in asked) > 20
 
 
 def test_the_message_names_slide_level_region_and_cause(smashed):
-    with open_slide(smashed) as slide, pytest.raises(SlideReadError) as caught:
+    with open_slide(smashed, backend="openslide") as slide, pytest.raises(SlideReadError) as caught:
         slide.read_region(0, BROKEN[0] * TILE, BROKEN[1] * TILE, 50, 60)
     message = str(caught.value)
     assert "Not a JPEG file: starts with 0x00 0x00" in message
@@ -85,7 +85,7 @@ def test_the_message_names_slide_level_region_and_cause(smashed):
 
 
 def test_other_levels_of_a_smashed_slide_read(healthy, smashed):
-    with open_slide(smashed) as slide:
+    with open_slide(smashed, backend="openslide") as slide:
         got = slide.read_region(1, 0, 0, *slide.levels[1].shape)
     np.testing.assert_array_equal(got, decoded(healthy, 1))
 
@@ -94,7 +94,7 @@ def test_damage_at_an_odd_downsample_spoils_no_more_than_its_neighbourhood(tmp_p
     path = write_aperio(tmp_path / "a.svs", [tissue(1500, 1200), tissue(94, 75)], tile=32)
     truth = decoded(path, 1)
     smash_tile(path, 1, page=1)  # rows 0 to 31, columns 32 to 63
-    with open_slide(path) as slide:
+    with open_slide(path, backend="openslide") as slide:
         assert slide._averages[1] % 1
         for box in ((0, 0, 94, 32), (50, 0, 44, 75), (0, 64, 30, 11)):
             y, x, height, width = box
@@ -107,7 +107,7 @@ def test_damage_at_an_odd_downsample_spoils_no_more_than_its_neighbourhood(tmp_p
 
 
 def test_closing_while_others_read_aborts_nothing(healthy):
-    slide = open_slide(healthy)
+    slide = open_slide(healthy, backend="openslide")
     started = threading.Barrier(7)
     outcomes = []
 
@@ -133,7 +133,7 @@ def test_closing_while_others_read_aborts_nothing(healthy):
 
 
 def test_use_after_close(healthy):
-    slide = open_slide(healthy)
+    slide = open_slide(healthy, backend="openslide")
     slide.close()
     for use in (
         lambda: slide.read_region(0, 0, 0, 5, 5),
@@ -278,7 +278,7 @@ class TestHandle:
 
 class TestFileChanges:
     def test_gone_and_back(self, healthy):
-        with open_slide(healthy) as slide:
+        with open_slide(healthy, backend="openslide") as slide:
             away = healthy.rename(healthy.with_name("away.svs"))
             with pytest.raises(SlideChangedError, match=r"healthy.svs is gone - .* - put it back"):
                 slide.read_region(0, 0, 0, ROWS * TILE, COLUMNS * TILE)
@@ -288,7 +288,7 @@ class TestFileChanges:
 
     def test_another_slide_in_its_place_is_not_opened_again(self, healthy, tmp_path):
         other = write_aperio(tmp_path / "other.svs", [tissue(ROWS * TILE, COLUMNS * TILE, 9)])
-        with open_slide(healthy) as slide:
+        with open_slide(healthy, backend="openslide") as slide:
             os.replace(other, healthy)
             with (
                 pytest.raises(openslide.OpenSlideError),
@@ -298,7 +298,7 @@ class TestFileChanges:
             assert slide.changed() == "healthy.svs was changed or replaced"
 
     def test_overwritten_by_garbage(self, healthy):
-        with open_slide(healthy) as slide:
+        with open_slide(healthy, backend="openslide") as slide:
             healthy.write_bytes(b"x" * healthy.stat().st_size)
             with pytest.raises(SlideChangedError, match="was changed or replaced"):
                 slide.read_region(0, 0, 0, 100, 100)
@@ -307,7 +307,7 @@ class TestFileChanges:
 FORKED = """
 import os, sys, threading
 from napari_wsi_heatmap.slides import open_slide
-slide = open_slide(sys.argv[1])
+slide = open_slide(sys.argv[1], backend="openslide")
 level = len(slide.levels) - 1
 stop = threading.Event()
 def pixels():

@@ -33,7 +33,7 @@ def test_takes_any_path(svs, kind):
     with open_slide(kind(svs)) as slide:
         assert slide.path == str(svs)
         assert slide.name == "made.svs"
-        assert slide.backend == "openslide"
+        assert slide.backend == "tiff"
 
 
 def test_takes_a_relative_path_and_a_home(svs, monkeypatch):
@@ -58,7 +58,7 @@ def test_a_slide_passes_through(svs):
 def test_backend_by_name(svs):
     with open_slide(svs, backend="openslide") as slide:
         assert slide.backend == "openslide"
-    with pytest.raises(SlideOpenError, match=r"no backend 'bioformats' - known: openslide"):
+    with pytest.raises(SlideOpenError, match=r"no backend 'bioformats' - known: tiff, openslide"):
         open_slide(svs, backend="bioformats")
 
 
@@ -68,11 +68,33 @@ def test_every_row_of_the_table_can_be_imported():
         assert getattr(module, row.cls).backend == row.name
 
 
+def without(monkeypatch, library, *backends):
+    for backend in backends:
+        monkeypatch.delitem(sys.modules, f"napari_wsi_heatmap.slides.{backend}", raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+
+
 def test_backend_whose_library_is_missing(svs, monkeypatch):
-    monkeypatch.delitem(sys.modules, "napari_wsi_heatmap.slides.openslide", raising=False)
-    monkeypatch.setitem(sys.modules, "openslide", None)
+    without(monkeypatch, "openslide", "openslide", "tiff", "handle")
     with pytest.raises(SlideOpenError, match="pip install openslide-bin"):
         open_slide(svs)
+
+
+def test_the_next_backend_reads_where_the_library_of_the_first_is_missing(svs, monkeypatch):
+    without(monkeypatch, "simplejpeg", "tiff")
+    with open_slide(svs) as slide:
+        assert slide.backend == "openslide"
+        assert "simplejpeg" in slide.why
+    with pytest.raises(SlideOpenError, match="simplejpeg"):
+        open_slide(svs, backend="tiff")
+
+
+def test_who_is_not_sure_says_why(data_dir):
+    path = data_dir / "vendors" / "leica.scn"
+    with open_slide(path) as slide:
+        assert (slide.backend, slide.why) == ("openslide", "not tiff: format leica")
+    with pytest.raises(SlideOpenError, match=r"not tiff: format leica - .*leica.scn - open it w"):
+        open_slide(path, backend="tiff")
 
 
 @pytest.mark.parametrize("path", [None, 5, ["a.svs"], {}])

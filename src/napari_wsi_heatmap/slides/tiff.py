@@ -138,6 +138,8 @@ class TiffSlide(FileSlide):
         self.bounds = metadata.bounds(self.properties, self.levels[0].shape)
         self.background = metadata.background(self.properties)
         found = metadata.calibration(self.properties, directories[0].description)
+        names = () if known is None else known.associated_images
+        self._associated = Associated(names, self._associated_image)
         self.warnings = (
             *self._calibrate(*found),
             *metadata.file_warnings(self.path, directories, self.properties),
@@ -223,9 +225,7 @@ class TiffSlide(FileSlide):
     @property
     def associated_images(self) -> Mapping[str, Rgb]:
         """Label, macro, thumbnail by name; a damaged one raises SlideReadError when asked for."""
-        if self._known is None:
-            return {}
-        return Associated(self._known.associated_images, self._associated_image)
+        return self._associated
 
     def _associated_image(self, name: str) -> Rgb:
         # OpenSlide opens the file by its name: it could be the label of another patient by now.

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import simplejpeg
 
 from napari_wsi_heatmap.slides import lzw
 from napari_wsi_heatmap.slides.metadata import COMPRESSIONS
@@ -125,8 +126,6 @@ def _jpeg(coding: Coding) -> Decode | None:
 
 
 def _decode_jpeg(coding: Coding, start: bytes, data: bytes, out: Pixels | None = None) -> Pixels:
-    import simplejpeg
-
     if data[:2] != b"\xff\xd8":
         raise TileError(f"Not a JPEG file: starts with {_hex(data[:2])}")
     plain = b"".join([start, *_plain_jpeg(data, coding)])
