@@ -109,21 +109,20 @@ class TestIdle:
     def test_callers_keep_their_cores(self):
         threads = tilework._common_threads()
         assert (threads.number, threads.idle()) == (3, 3)
-        with contextlib.ExitStack() as calls:
-            left = []
-            for _ in range(5):
-                calls.enter_context(threads.calling())
-                left.append(threads.idle())
-            assert left == [3, 2, 1, 0, -1]
+        left = []
+        for _ in range(5):
+            threads.count(1)
+            left.append(threads.idle())
+        assert left == [3, 2, 1, 0, -1]
+        threads.count(-5)
         assert threads.idle() == 3
 
     def test_nobody_is_asked_where_all_cores_call(self):
         threads, done = tilework._common_threads(), []
-        with contextlib.ExitStack() as calls:
-            for _ in range(3):
-                calls.enter_context(threads.calling())
-            share_out(list(range(9)), done.append, MANY)
-            assert threads.offered.empty()
+        threads.count(3)
+        share_out(list(range(9)), done.append, MANY)
+        assert threads.offered.empty()
+        threads.count(-3)
         assert done == list(range(9))  # by the caller alone, in order
 
     def test_an_error_counts_the_caller_out(self):

@@ -26,7 +26,7 @@ from napari_wsi_heatmap.slides.tifflayout import Tags
 from napari_wsi_heatmap.slides.tiffpyramid import pyramid_of
 from napari_wsi_heatmap.slides.tilecodecs import TileError
 from napari_wsi_heatmap.slides.tilereading import TileReading
-from napari_wsi_heatmap.tilecache import TileCache
+from napari_wsi_heatmap.slides.tilesharing import SharedTiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +88,7 @@ class TiffSlide(FileSlide):
 
     def _fresh_process(self) -> None:
         # The lock of the parent's cache may be held for ever.
-        self._pid, self._cache = os.getpid(), TileCache(CACHE)
+        self._pid, self._cache = os.getpid(), SharedTiles(CACHE)
 
     def _through_openslide(self) -> OpenSlideSlide | None:
         try:
@@ -154,7 +154,8 @@ class TiffSlide(FileSlide):
             self._fresh_process()
         try:
             box = TileReading(self._tiled[level], level, (y, x, height, width), self._cache)
-            self._fill(box)
+            if box.rgb.size or self._handle.closed:
+                box.read(self._handle.borrow)
         except (TileError, SlideReadError, MemoryError) as error:
             lenient = self._warned_only(error, level, y, x, height, width)
             if lenient is not None:
@@ -188,12 +189,6 @@ class TiffSlide(FileSlide):
             return self._composed_box(known, level, *box)
         except SlideReadError:
             return None
-
-    def _fill(self, box: TileReading) -> None:
-        with self._handle.borrow() as raw:
-            if box.rgb.size:
-                box.read(raw)
-                raw.refuse_changed()
 
     def _read_error(self, error: Exception, level: int, *box: int) -> SlideReadError:
         if self._handle.closed:

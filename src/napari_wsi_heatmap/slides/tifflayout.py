@@ -24,8 +24,6 @@ from napari_wsi_heatmap.slides.tilecodecs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from napari_wsi_heatmap.slides.rawfile import RawFile
     from napari_wsi_heatmap.slides.tiffheader import Directory
     from napari_wsi_heatmap.slides.tilecodecs import Decode
@@ -72,16 +70,6 @@ class Table(NamedTuple):
         return False
 
 
-class TileRun(NamedTuple):
-    """Tiles beside each other in a row of a level, and where their bytes are."""
-
-    row: int
-    column: int
-    """Of the first tile."""
-    places: tuple[tuple[Place, ...], ...]
-    """For each plane, (offset, length) in the file of each tile; length 0: a missing tile."""
-
-
 @dataclass(frozen=True)
 class TiledLevel:
     """One level: its geometry, its codec, and where its tiles lie."""
@@ -96,15 +84,17 @@ class TiledLevel:
     offsets: Table
     counts: Table
 
-    def runs(
-        self, raw: RawFile, rows: tuple[int, int], columns: tuple[int, int], most: int
-    ) -> Iterator[TileRun]:
-        """Yield the tiles of rows and columns (start, stop), at most `most` at once."""
-        for row in range(*rows):
-            planes = [self._row(raw, plane, row, columns) for plane in range(self.planes)]
-            for start in range(0, columns[1] - columns[0], most):
-                places = tuple(tuple(plane[start : start + most]) for plane in planes)
-                yield TileRun(row, columns[0] + start, places)
+    def places(self, raw: RawFile, row: int, start: int, stop: int) -> list[tuple[Place, ...]]:
+        """Look up where the bytes of tiles `start` to `stop` of a row are.
+
+        Returns
+        -------
+        list of tuple of (int, int)
+            For each tile, and each of its planes, (offset, length) in the file; a tile of
+            length 0 is missing.
+        """
+        planes = [self._row(raw, plane, row, (start, stop)) for plane in range(self.planes)]
+        return list(zip(*planes, strict=True))
 
     def misses_tiles(self, raw: RawFile) -> bool:
         """Whether the file does not hold some of its tiles."""

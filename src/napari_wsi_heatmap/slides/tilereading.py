@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,13 +13,16 @@ from napari_wsi_heatmap.slides.tilecodecs import TileError
 from napari_wsi_heatmap.slides.tilework import share_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from napari_wsi_heatmap.slides.base import Mask, Rgb
     from napari_wsi_heatmap.slides.rawfile import RawFile
-    from napari_wsi_heatmap.slides.tifflayout import Place, TiledLevel, TileRun
-    from napari_wsi_heatmap.tilecache import TileCache
+    from napari_wsi_heatmap.slides.tifflayout import Place, TiledLevel
+    from napari_wsi_heatmap.slides.tilesharing import SharedTiles
 
+    Tile = tuple[int, int]
+    Run = tuple[int, int, int]
     Box = tuple[int, int, int, int]
 
 RUN = 4
@@ -44,7 +48,7 @@ class TileReading:
         Of the level.
     box : (int, int, int, int)
         (y, x, height, width) inside the level.
-    cache : TileCache
+    cache : SharedTiles
         For tiles that other boxes will need, too.
 
     Attributes
@@ -53,14 +57,19 @@ class TileReading:
         The pixels; undefined where a tile is missing.
     """
 
-    def __init__(self, tiled: TiledLevel, index: int, box: Box, cache: TileCache) -> None:
+    def __init__(self, tiled: TiledLevel, index: int, box: Box, cache: SharedTiles) -> None:
         self.tiled, self.index, self.box = tiled, index, box
         self.rgb: Rgb = np.empty((*box[2:], 3), np.uint8)
         self._missing: list[tuple[int, int]] = []
         self._cache = cache if self._shares_tiles(cache) else None
 
-    def read(self, raw: RawFile) -> None:
+    def read(self, lend: Callable[[], AbstractContextManager[RawFile]]) -> None:
         """Fill `rgb`, by this thread and idle ones.
+
+        Parameters
+        ----------
+        lend : callable
+            Lends the file, if there is anything to be read from it.
 
         Raises
         ------
@@ -69,8 +78,34 @@ class TileReading:
         SlideReadError
             If its bytes cannot be read.
         """
-        runs = list(self.tiled.runs(raw, self._span(0), self._span(1), RUN))
-        share_out(runs, partial(self._read_run, raw), sum(len(run.places[0]) for run in runs))
+        wanted = [tile for tile in self._tiles() if not self._place_kept(*tile)]
+        if not wanted:
+            return
+        with lend() as raw:
+            if self._cache is None:
+                self._read_tiles(raw, wanted)
+            else:
+                self._read_shared(raw, wanted, self._cache)
+            raw.refuse_changed()
+
+    def _read_shared(self, raw: RawFile, wanted: list[Tile], cache: SharedTiles) -> None:
+        """Read tiles that no other thread reads just now; then take what others have read."""
+        mine, others = cache.claim(self.index, wanted)
+        try:
+            self._read_tiles(raw, mine)
+        finally:
+            cache.release(self.index, mine)
+        for tile, ready in others:
+            ready.wait()
+            if not self._place_kept(*tile):  # they failed, or it was pushed out again
+                self._read_tiles(raw, [tile])
+
+    def _read_tiles(self, raw: RawFile, wanted: list[Tile]) -> None:
+        share_out(list(_runs(wanted)), partial(self._read_run, raw), len(wanted))
+
+    def _tiles(self) -> Iterator[Tile]:
+        rows, columns = range(*self._span(0)), range(*self._span(1))
+        return itertools.product(rows, columns)
 
     def scanned(self) -> Mask | None:
         """Where the file holds pixels; None if it does throughout the box."""
@@ -85,7 +120,7 @@ class TileReading:
         size, start = self.tiled.coding.tile[axis], self.box[axis]
         return start // size, -(-(start + self.box[axis + 2]) // size)
 
-    def _shares_tiles(self, cache: TileCache) -> bool:
+    def _shares_tiles(self, cache: SharedTiles) -> bool:
         """Whether another box may need these tiles: not if this one cuts none of them.
 
         Who reads whole tiles keeps them himself. And a large box would push out the rest.
@@ -100,17 +135,17 @@ class TileReading:
         )
         return not whole and self.rgb.nbytes * 4 <= cache.max_bytes
 
-    def _read_run(self, raw: RawFile, run: TileRun) -> None:
+    def _read_run(self, raw: RawFile, run: Run) -> None:
+        row, start, stop = run
         wanted = []
-        for index, places in enumerate(zip(*run.places, strict=True)):
-            column = run.column + index
+        for column, places in enumerate(self.tiled.places(raw, row, start, stop), start):
             if any(length == 0 for _, length in places):
-                self._missing.append((run.row, column))
-            elif not self._place_kept(run.row, column):
+                self._missing.append((row, column))
+            else:
                 wanted.append((column, places))
-        self._refuse_wrong_places(raw, run.row, wanted)
+        self._refuse_wrong_places(raw, row, wanted)
         for (column, _), parts in zip(wanted, _bytes(raw, wanted), strict=True):
-            self._put(run.row, column, self._decode(run.row, column, parts))
+            self._put(row, column, self._decode(row, column, parts))
 
     def _place_kept(self, row: int, column: int) -> bool:
         pixels = None if self._cache is None else self._cache.get((0, self.index, row, column))
@@ -172,6 +207,16 @@ class TileReading:
                     raise self._damaged(row, column, f"it claims {length} bytes")
                 if not _HEADER <= offset <= raw.size - length:
                     raise self._damaged(row, column, f"its bytes lie at {offset}, not in the file")
+
+
+def _runs(tiles: list[Tile]) -> Iterator[Run]:
+    """Join tiles that lie beside each other, at most `RUN`; they come row by row."""
+    start = 0
+    for at in range(1, len(tiles) + 1):
+        row, column = tiles[start]
+        if at == len(tiles) or at - start == RUN or tiles[at] != (row, column + at - start):
+            yield row, column, column + at - start
+            start = at
 
 
 def _bytes(raw: RawFile, wanted: list[tuple[int, tuple[Place, ...]]]) -> Iterator[list[bytes]]:

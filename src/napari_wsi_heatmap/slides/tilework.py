@@ -6,7 +6,6 @@ threads already keeps them all busy: then nobody is idle, and nobody waits for h
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections import deque
@@ -14,7 +13,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 Task = TypeVar("Task")
 
@@ -92,16 +91,10 @@ class _Threads:
         for index in range(number):
             threading.Thread(target=self._run, name=f"tiles-{index}", daemon=True).start()
 
-    @contextlib.contextmanager
-    def calling(self) -> Iterator[None]:
-        """Count a caller, who is a working thread himself."""
+    def count(self, callers: int) -> None:
+        """Count a caller, who is a working thread himself: 1 when he begins, -1 at his end."""
         with self._counting:
-            self._callers += 1
-        try:
-            yield
-        finally:
-            with self._counting:
-                self._callers -= 1
+            self._callers += callers
 
     def idle(self) -> int:
         """How many threads could help now without taking a core from a caller."""
@@ -133,15 +126,26 @@ def share_out(tasks: list[Task], work: Callable[[Task], None], pieces: int) -> N
         The first that `work` raised; tasks not begun by then are left undone.
     """
     threads = _common_threads()
-    share = _Share(tasks, work)
     further = min(len(tasks), pieces // FEWEST) - 1
-    with threads.calling():
-        for _ in range(min(further, threads.idle())):
-            threads.offered.put(share)  # type: ignore[arg-type]
-        try:
-            share.do()
-        finally:  # an interrupt must not release what others still write to
-            share.end()
+    threads.count(1)
+    try:
+        helpers = min(further, threads.idle())
+        if helpers > 0:
+            _with_help(threads, helpers, _Share(tasks, work))
+        else:
+            for task in tasks:
+                work(task)
+    finally:
+        threads.count(-1)
+
+
+def _with_help(threads: _Threads, helpers: int, share: _Share[Task]) -> None:
+    for _ in range(helpers):
+        threads.offered.put(share)  # type: ignore[arg-type]
+    try:
+        share.do()
+    finally:  # an interrupt must not release what others still write to
+        share.end()
 
 
 def _common_threads() -> _Threads:
