@@ -18,6 +18,7 @@ import tifffile
 
 from made_slides import (
     DATA_AT,
+    decoded,
     noise,
     raw_tiff,
     red_for_blue,
@@ -31,6 +32,7 @@ from napari_wsi_heatmap.errors import SlideChangedError, SlideOpenError, SlideRe
 from napari_wsi_heatmap.slides import open_slide, tiff, tilereading
 from napari_wsi_heatmap.slides.rawfile import RawFile
 from napari_wsi_heatmap.slides.tiff import TiffSlide
+from napari_wsi_heatmap.slides.tilecodecs import YCBCR, Coding, TileError, decoder
 
 LEVELS = strided(noise(600, 700), 4)
 SOON = 30
@@ -529,3 +531,57 @@ class TestOnRequest:
 
     def test_type(self, slide):
         assert type(slide) is TiffSlide
+
+
+class TestHarmlessWarnings:
+    """Some scanners write bytes too many before the end of a JPEG; OpenSlide reads them."""
+
+    @staticmethod
+    def padded(tile):
+        return tile[:-2] + b"\x00\x12\x34\x56" + tile[-2:]
+
+    def test_they_are_read_as_openslide_reads_them(self, tmp_path):
+        pixels = tissue(256, 512)
+        plain = write_tiff(tmp_path / "plain.tif", [pixels], compression="jpeg")
+        with tifffile.TiffFile(plain) as tiff:
+            page = tiff.pages[0]
+            tiles = [plain.read_bytes()[at : at + n] for at, n in zip(
+                page.dataoffsets, page.databytecounts, strict=True)]  # fmt: skip
+            tables = page.jpegtables
+        assert decodes_strictly(tiles[0], tables)
+        assert not decodes_strictly(self.padded(tiles[0]), tables)
+        data = plain.read_bytes()
+        # The longer tile goes to the end of the file; its entry in the table follows it there.
+        longer = self.padded(tiles[0])
+        path = tmp_path / "padded.tif"
+        path.write_bytes(data + longer)
+        move_tile(path, 0, len(data), len(longer))
+        with open_slide(path) as slide, open_slide(path, backend="openslide") as other:
+            got = slide.read_region(0, 0, 0, 256, 512)
+            assert slide.backend == "tiff"
+            np.testing.assert_array_equal(got, other.read_region(0, 0, 0, 256, 512))
+            np.testing.assert_array_equal(got, decoded(plain, 0))
+
+
+def decodes_strictly(tile, tables):
+    coding = Coding(7, (256, 256), 3, YCBCR, tables=tables or b"")
+    try:
+        decoder(coding)(tile)
+    except TileError:
+        return False
+    return True
+
+
+def move_tile(path, index, offset, length):
+    """Let the tables of a classic TIFF say that a tile lies elsewhere."""
+    with tifffile.TiffFile(path) as tiff:
+        tags = tiff.pages[0].tags
+        places = [
+            (tags[name].valueoffset, tags[name].dtype, tags[name].count)
+            for name in ("TileOffsets", "TileByteCounts")
+        ]
+    with path.open("r+b") as file:
+        for (at, kind, _), value in zip(places, (offset, length), strict=True):
+            size = {3: 2, 4: 4}[int(kind)]
+            file.seek(at + index * size)
+            file.write(int(value).to_bytes(size, "little"))
