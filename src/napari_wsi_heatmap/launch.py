@@ -12,17 +12,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.engine import Run
-from napari_wsi_heatmap.errors import ModelLoadError, PlanMismatchError, StoreError
+from napari_wsi_heatmap.errors import ModelLoadError, StoreError
 from napari_wsi_heatmap.listmap import LIST
 from napari_wsi_heatmap.models import BUILTIN, load_model
 from napari_wsi_heatmap.plan import plan_run
-from napari_wsi_heatmap.runfolder import (
-    folder_of,
-    is_store,
-    read_record,
-    reading,
-    refuse_foreign,
+from napari_wsi_heatmap.recorded import (
+    recorded_backend,
+    recorded_model,
+    refuse_other_colours,
+    settings_for,
 )
+from napari_wsi_heatmap.runfolder import folder_of, read_record, reading, refuse_foreign
 from napari_wsi_heatmap.settings import RunSettings
 from napari_wsi_heatmap.slides import open_slide
 from napari_wsi_heatmap.slides.base import AS_STORED, Slide
@@ -31,7 +31,6 @@ from napari_wsi_heatmap.windowlist import predict_list
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -151,21 +150,21 @@ def _planned(
     if path is not None:
         refuse_foreign(path)
     loaded = _load(model, trust)
-    with _opened(slide, asked.icc, mpp) as (opened, ours):
-        _refuse_other_colours(path, opened)
+    with _opened(slide, asked.icc, mpp, recorded_backend(path)) as (opened, ours):
+        refuse_other_colours(path, opened)
         # A slide that was handed over in sRGB must be so again when the run is resumed.
         converted = asked.icc or opened.colours != AS_STORED
-        plan = plan_run(opened, loaded, replace(_settings_for(path, asked), icc=converted))
+        plan = plan_run(opened, loaded, replace(settings_for(path, asked), icc=converted))
         return Run(plan, path, control, model_spec=_spec_of(loaded), again=again, closes_slide=ours)
 
 
 @contextmanager
 def _opened(
-    slide: SlideLike, icc: bool, mpp: list[float] | None = None
+    slide: SlideLike, icc: bool, mpp: list[float] | None = None, backend: str | None = None
 ) -> Iterator[tuple[Slide, bool]]:
     """Yield the slide, and whether it is ours to close: so it is if what follows fails."""
     ours = not isinstance(slide, Slide)
-    opened = open_slide(slide, mpp=mpp if ours else None, icc=icc)
+    opened = open_slide(slide, backend, mpp=mpp, icc=icc) if ours else open_slide(slide, icc=icc)
     try:
         yield opened, ours
     except BaseException:
@@ -224,7 +223,7 @@ def resume(
         )
         slide = record["slide"]["path"] if slide is None else slide
         mpp = record["slide"]["mpp"]
-        model = _recorded_model(record, path) if model is None else model
+        model = recorded_model(record, path) if model is None else model
     return _planned(slide, model, asked, out=path, control=control, again=again, mpp=mpp)
 
 
@@ -262,37 +261,7 @@ def predict_windows(
     return values
 
 
-def _settings_for(out: Path | None, settings: RunSettings) -> RunSettings:
-    """Continue an output with the batch size it was begun with: it decides the last bits."""
-    if out is None or settings.batch_size is not None or not is_store(out):
-        return settings
-    with reading(out, "the record of the run"):
-        return replace(settings, batch_size=read_record(out)["plan"]["batch_size"])
-
-
-def _refuse_other_colours(out: Path | None, slide: Slide) -> None:
-    """Say so where only the colours differ: by the fingerprint it would be another slide."""
-    if out is None or not is_store(out):
-        return
-    with reading(out, "the record of the run"):
-        recorded = read_record(out)["slide"].get("colours", AS_STORED)
-    if recorded != slide.colours:
-        what = f"the output was begun with colours {recorded}, not {slide.colours}"
-        raise PlanMismatchError(what, out, "choose another output, or those colours")
-
-
 def _spec_of(model: HeatmapModel) -> str | None:
     if model.name in BUILTIN and load_model(model.name, mpp=model.mpp).sha256 == model.sha256:
         return model.name
     return None
-
-
-def _recorded_model(record: dict[str, Any], out: object) -> str:
-    spec: str | None = record["model"]["spec"]
-    if spec is None:
-        raise ModelLoadError(
-            f"the model {record['model']['name']!r} was handed over in Python",
-            out,
-            "hand it over again: run(slide, model, out=...) continues the output",
-        )
-    return spec

@@ -43,7 +43,10 @@ if TYPE_CHECKING:
     Index = NDArray[np.int64]
     Mask = NDArray[np.bool_]
 
-VERSIONS = ("torch", "Pillow", "numpy", "openslide-bin", "napari-wsi-heatmap")
+VERSIONS = (
+    *("torch", "Pillow", "numpy", "openslide-bin", "simplejpeg", "imagecodecs"),
+    "napari-wsi-heatmap",
+)
 """Packages whose version may change values; recorded, and part of a plan's identity."""
 
 
