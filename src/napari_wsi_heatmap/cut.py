@@ -1,4 +1,4 @@
-"""Windows cut from a region on the device: a strided view, gathered into batches of one size."""
+"""Windows cut from a region on the device, gathered into batches of one size."""
 
 from __future__ import annotations
 
@@ -27,21 +27,12 @@ class Batch:
     """Patches that go through the model together."""
 
     patches: torch.Tensor
-    """(B, 3, kh, kw) uint8 on the device; B never changes, the tail of the last one is zero."""
+    """(B, 3, kh, kw) uint8 on the device, channels last in memory; B never changes.
+
+    The tail of the last one is zero. The next batch is made in the same memory.
+    """
     index: Index
     """(n,) flat indices of the windows, n ≤ B."""
-
-
-def window_view(region: torch.Tensor, footprint: tuple[int, int]) -> torch.Tensor:
-    """Every window of a region as a view, (H − kh + 1, W − kw + 1, 3, kh, kw), without a copy.
-
-    Parameters
-    ----------
-    region : (H, W, 3) tensor
-    footprint : (int, int)
-        (kh, kw) of a window.
-    """
-    return region.unfold(0, footprint[0], 1).unfold(1, footprint[1], 1)
 
 
 class BatchCutter:
@@ -55,17 +46,14 @@ class BatchCutter:
     def __init__(
         self, windows: WindowGrid | WindowList, batch_size: int, device: torch.device
     ) -> None:
-        self._windows = windows
-        self._shape = (batch_size, 3, *windows.spec.footprint)
-        self._device = device
-        self._begin()
-
-    def _begin(self) -> None:
+        self._windows, self._device = windows, device
         self._filled = 0
         self._index: list[Index] = []
-        # Zeros, so that the tail of the last batch is the same whatever came before it.
-        with enough_memory(f"batches of {self._shape[0]} x {self._shape[2]} x {self._shape[3]} px"):
-            self._patches = torch.zeros(self._shape, dtype=torch.uint8, device=self._device)
+        height, width = windows.spec.footprint
+        # Channels last, as regions are: then a row of a window is copied at one go.
+        shape = (batch_size, height, width, 3)
+        with enough_memory(f"batches of {batch_size} x {height} x {width} px"):
+            self._patches = torch.zeros(shape, dtype=torch.uint8, device=device)
 
     def cut(self, loaded: LoadedRegion) -> Iterator[Batch]:
         """Take the windows of a region; yield each batch that gets full."""
@@ -73,20 +61,22 @@ class BatchCutter:
         if not len(index):
             return
         pixels = torch.from_numpy(loaded.pixels).to(self._device)  # (H, W, 3) uint8
-        view = window_view(pixels, self._windows.spec.footprint)
         corners = self._windows.origins(index) - np.asarray(loaded.region.box[:2])
-        yield from self._fill(view, torch.from_numpy(corners).to(self._device), index)
+        yield from self._fill(pixels, corners.tolist(), index)
 
-    def _fill(self, view: torch.Tensor, corners: torch.Tensor, index: Index) -> Iterator[Batch]:
-        taken = 0
-        while taken < len(index):
-            n = min(len(index) - taken, self._shape[0] - self._filled)
-            y, x = corners[taken : taken + n].unbind(1)
-            self._patches[self._filled : self._filled + n] = view[y, x]  # (n, 3, kh, kw)
-            self._index.append(index[taken : taken + n])
-            self._filled, taken = self._filled + n, taken + n
-            if self._filled == self._shape[0]:
+    def _fill(
+        self, pixels: torch.Tensor, corners: list[list[int]], index: Index
+    ) -> Iterator[Batch]:
+        height, width = self._patches.shape[1:3]
+        begun = 0
+        for taken, (y, x) in enumerate(corners, start=1):
+            self._patches[self._filled] = pixels[y : y + height, x : x + width]
+            self._filled += 1
+            if self._filled == len(self._patches):
+                self._index.append(index[begun:taken])
+                begun = taken
                 yield self._close()
+        self._index.append(index[begun:])
 
     def tail(self) -> Iterator[Batch]:
         """Yield the last batch, if it holds any window."""
@@ -94,6 +84,8 @@ class BatchCutter:
             yield self._close()
 
     def _close(self) -> Batch:
-        batch = Batch(self._patches, np.concatenate(self._index))
-        self._begin()
+        # Zeros, so that the tail is the same whatever came before it.
+        self._patches[self._filled :] = 0
+        batch = Batch(self._patches.permute(0, 3, 1, 2), np.concatenate(self._index))
+        self._filled, self._index = 0, []
         return batch

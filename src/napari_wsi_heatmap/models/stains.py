@@ -83,7 +83,7 @@ class StainDensity(torch.nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """(N, 3, H, W) in 0…1 -> (N, 1) optical density."""
-        logs = torch.add(patches.float().contiguous(), 1 / 255).log_()
+        logs = torch.add(patches.float(), 1 / 255).log_()
         return weighted(optical_density(logs.mean((2, 3))), self.weights)[:, None]
 
     def extra_repr(self) -> str:
