@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -54,23 +54,26 @@ class BatchCutter:
         shape = (batch_size, height, width, 3)
         with enough_memory(f"batches of {batch_size} x {height} x {width} px"):
             self._patches = torch.zeros(shape, dtype=torch.uint8, device=device)
+        # On the CPU NumPy copies them: torch would share each little copy out among its
+        # threads, and wait for the one that a reader keeps from its core.
+        self._room: Any = self._patches.numpy() if device.type == "cpu" else self._patches
 
     def cut(self, loaded: LoadedRegion) -> Iterator[Batch]:
         """Take the windows of a region; yield each batch that gets full."""
         index = loaded.readable
         if not len(index):
             return
-        pixels = torch.from_numpy(loaded.pixels).to(self._device)  # (H, W, 3) uint8
+        pixels: Any = loaded.pixels  # (H, W, 3) uint8
+        if self._device.type != "cpu":
+            pixels = torch.from_numpy(loaded.pixels).to(self._device)
         corners = self._windows.origins(index) - np.asarray(loaded.region.box[:2])
         yield from self._fill(pixels, corners.tolist(), index)
 
-    def _fill(
-        self, pixels: torch.Tensor, corners: list[list[int]], index: Index
-    ) -> Iterator[Batch]:
+    def _fill(self, pixels: Any, corners: list[list[int]], index: Index) -> Iterator[Batch]:
         height, width = self._patches.shape[1:3]
         begun = 0
         for taken, (y, x) in enumerate(corners, start=1):
-            self._patches[self._filled] = pixels[y : y + height, x : x + width]
+            self._room[self._filled] = pixels[y : y + height, x : x + width]
             self._filled += 1
             if self._filled == len(self._patches):
                 self._index.append(index[begun:taken])
@@ -85,7 +88,7 @@ class BatchCutter:
 
     def _close(self) -> Batch:
         # Zeros, so that the tail is the same whatever came before it.
-        self._patches[self._filled :] = 0
+        self._room[self._filled :] = 0
         batch = Batch(self._patches.permute(0, 3, 1, 2), np.concatenate(self._index))
         self._filled, self._index = 0, []
         return batch
