@@ -144,7 +144,7 @@ def test_what_is_typed_reaches_the_run(call, slide_path, tmp_path):
         "window": "80,96", "stride": "40", "mpp": "0.75", "edge": "flush", "tissue": "none",
         "tissue-min": "centre", "roi": "10,20,400,500.5", "device": "cpu", "batch-size": "8",
         "precision": "float32", "resize": "torch", "readers": "1", "memory": "64",
-        "order": "viewport",
+        "order": "viewport", "blend": "last",
     }  # fmt: skip
     options = [word for name, value in typed.items() for word in (f"--{name}", value)]
     code, _, _ = call("run", slide_path, "--model", "eosin", *options, "--out", out)
@@ -155,7 +155,7 @@ def test_what_is_typed_reaches_the_run(call, slide_path, tmp_path):
         "window": [80, 96], "stride": [40, 40], "mpp": 0.75, "level": None, "edge": "flush",
         "tissue": "none", "tissue_min": "centre", "roi": [10, 20, 400, 500.5], "device": "cpu",
         "batch_size": 8, "precision": "float32", "resize": "torch", "readers": 1, "memory": 64,
-        "order": "viewport", "icc": False,
+        "order": "viewport", "icc": False, "compile": False, "blend": "last",
     }  # fmt: skip
 
 
@@ -220,7 +220,7 @@ def test_the_same_run_again_has_nothing_left_to_do(call, slide_path, store):
         (["--mpp", "nan"], "no number above 0"),
         (["--level", "-1"], "no whole number"),
         (["--edge", "nope"], "invalid choice"),
-        (["--tissue", "nope"], "invalid choice"),
+        (["--tissue", "nope"], "choose one of otsu, none, variance[:T]"),
         (["--tissue-min", "2"], "share"),
         (["--batch-size", "1"], "at least 2"),
         (["--memory", "0"], "above 0"),

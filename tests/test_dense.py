@@ -1,51 +1,39 @@
-"""Dense maps: exact places, means of overlaps, the same bits in any order and after any stop."""
+"""Dense maps: exact places, the same bits in any order and after any stop, bounded memory."""
 
 from __future__ import annotations
+
+import errno
+import math
+import os
+from contextlib import closing
 
 import numpy as np
 import pytest
 
-from napari_wsi_heatmap import dense
+import napari_wsi_heatmap as wh
+from dense_reference import BLENDS, add, frame_of, outputs, reference
+from made import quarter_means
+from napari_wsi_heatmap import dense, kept
 from napari_wsi_heatmap.dense import DenseMap
-from napari_wsi_heatmap.errors import GridError
+from napari_wsi_heatmap.errors import GridError, StoreFullError
 from napari_wsi_heatmap.frame import lay_frame
 from napari_wsi_heatmap.grid import WindowSpec, lay_grid
+from napari_wsi_heatmap.kept import KeptOutputs
+from napari_wsi_heatmap.launch import prepare
+from napari_wsi_heatmap.order import REGION_SIDE, GridOrder
+from napari_wsi_heatmap.slides.array import ArraySlide
 from napari_wsi_heatmap.states import BACKGROUND, DONE, FAILED, PENDING, state_of
+from napari_wsi_heatmap.waiting import Waiting
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(DenseMap, "chunk", 16)
-
-
-def frame_of(side=(300, 260), window=64, stride=32, cells=(4, 4), channels=2, edge="pad"):
-    spec = WindowSpec(0, (1.0, 1.0), (window, window), (window, window), (stride, stride))
-    return lay_frame(lay_grid(spec, side, edge), channels, cells)
-
-
-def outputs(frame, seed=0):
-    rng = np.random.default_rng(seed)
-    shape = (frame.grid.size, frame.channels, *frame.patch_cells)
-    return rng.standard_normal(shape).astype(np.float32)
+    monkeypatch.setattr(DenseMap, "tile", 8)
 
 
 def mean_of_overlaps(frame, values, windows):
-    total, weight = np.zeros(frame.shape, np.float32), np.zeros(frame.shape[1:], np.float32)
-    h, w = frame.patch_cells
-    for i in windows:
-        row, col = divmod(i, frame.grid.shape[1])
-        at = np.s_[
-            frame.offsets[0][row] : frame.offsets[0][row] + h,
-            frame.offsets[1][col] : frame.offsets[1][col] + w,
-        ]
-        total[:, *at] += values[i]
-        weight[at] += 1
-    with np.errstate(invalid="ignore"):
-        return np.where(weight > 0, total / weight, np.nan)
-
-
-def add(growing, index, values, state=DONE):
-    growing.add(np.array(index), values[index], np.full(len(index), state, np.uint8))
+    return reference(frame, values, windows, "mean").astype(np.float32)
 
 
 @pytest.mark.parametrize("order", ["forwards", "backwards", "random"])
@@ -72,8 +60,7 @@ def test_values_that_are_not_finite_blend_without_a_word(odd):
     values[::2], values[1::3] = odd, np.inf
     growing = DenseMap(frame, np.zeros(frame.grid.shape, np.uint8))
     add(growing, np.arange(frame.grid.size), values)
-    with np.errstate(all="ignore"):
-        expected = mean_of_overlaps(frame, values, range(frame.grid.size))
+    expected = mean_of_overlaps(frame, values, range(frame.grid.size))
     assert np.array_equal(growing.values, expected, equal_nan=True)
 
 
@@ -139,3 +126,136 @@ def test_one_value_a_window_needs_no_dense_map():
     frame = frame_of(cells=(1, 1))
     assert not frame.dense
     assert type(dense.new_map(frame, np.zeros(frame.grid.shape, np.uint8))) is not DenseMap
+
+
+def most_kept(frame, tile):
+    """The bound of the docstring, raster order and one reader."""
+    spec = frame.grid.spec
+    stride, r = spec.stride[0] / frame.cell[0], (REGION_SIDE - spec.window[0]) // spec.stride[0] + 1
+    deep = math.ceil((frame.patch_cells[0] + tile) / stride)
+    return deep * frame.grid.shape[1] + (r + deep) ** 2
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "cells", "tile"),
+    [(512, 256, 64, 128), (512, 128, 16, 32), (512, 512, 32, 128), (1024, 512, 64, 64)],
+)
+@pytest.mark.parametrize("blend", BLENDS)
+def test_a_large_slide_in_raster_order_keeps_a_strip(
+    monkeypatch, window, stride, cells, tile, blend
+):
+    monkeypatch.setattr(DenseMap, "chunk", 1024)
+    monkeypatch.setattr(DenseMap, "tile", tile)
+    frame = frame_of((20_000, 20_000), window, stride, (cells, cells), channels=1)
+    growing = DenseMap(frame, np.zeros(frame.grid.shape, np.uint8), blend)
+    values, most = np.full((1, 1, cells, cells), 0.25, np.float32), 0
+    for region in GridOrder(frame.grid, growing.pending):
+        for i in region.index:
+            growing.add(np.array([i]), values, np.array([DONE], np.uint8))
+            most = max(most, growing.kept)
+    assert 0 < most <= most_kept(frame, tile) < frame.grid.size
+    assert growing.kept == 0
+    assert (growing.values == 0.25).all()
+
+
+def test_a_run_keeps_a_strip():
+    def read(level, y, x, height, width):
+        return np.full((height, width, 3), 77, np.uint8)
+
+    slide = ArraySlide.from_callable(read, [(6000, 6000)], mpp=0.25)
+    settings = {"window": 256, "stride": 128, "tissue": "none", "readers": 1, "batch_size": 16}
+    run, most = prepare(slide, quarter_means, edge="drop", **settings), 0
+    with closing(run.pieces()) as pieces:
+        for _ in pieces:
+            most = max(most, run.growing.kept)
+    assert 0 < most <= most_kept(run.plan.frame, 8) < run.plan.grid.size / 2
+    assert run.growing.kept == 0
+    np.testing.assert_allclose(run.heatmap.values, 77 / 255, rtol=1e-5)
+
+
+def small_slabs(monkeypatch):
+    monkeypatch.setattr(kept, "SLAB_BYTES", 500)
+    monkeypatch.setattr(kept, "MEMORY_BYTES", 600)
+
+
+def test_outputs_beyond_memory_lie_in_scratch_files(monkeypatch):
+    small_slabs(monkeypatch)
+    frame = frame_of()
+    values, order = outputs(frame), np.random.default_rng(3).permutation(frame.grid.size)
+    growing = DenseMap(frame, np.zeros(frame.grid.shape, np.uint8))
+    for i in order:
+        add(growing, [i], values)
+    slabs = [type(slab) for slab in growing._kept._slabs]
+    assert slabs[0] is np.ndarray
+    assert np.memmap in slabs
+    assert np.array_equal(growing.values, mean_of_overlaps(frame, values, order))
+
+
+def test_room_is_used_again():
+    outs = KeptOutputs((1, 2, 2))
+    outs._each = 2
+    for i in range(40):
+        outs.keep(i, np.full((1, 2, 2), i, np.float32))
+        outs.keep(i, np.full((1, 2, 2), -i, np.float32))
+        if i >= 3:
+            assert (outs.get(i - 3) == 3 - i).all()
+            outs.drop(i - 3)
+            assert outs.get(i - 3) is None
+    assert len(outs) == 3
+    assert len(outs._slabs) == 2
+
+
+def test_no_room_for_scratch_files_ends_the_run_in_one_line_and_it_goes_on(monkeypatch, tmp_path):
+    slide = ArraySlide([np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)], mpp=1)
+    settings = {"window": 64, "stride": 16, "tissue": "none", "batch_size": 8, "progress": False}
+    whole = wh.compute_heatmap(slide, quarter_means, **settings)
+    small_slabs(monkeypatch)
+
+    def full(file, offset, length):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full, raising=False)
+        with pytest.raises(StoreFullError, match=r"no room for windows of .*set TMPDIR") as caught:
+            wh.compute_heatmap(slide, quarter_means, out=tmp_path / "a.zarr", **settings)
+    assert len(str(caught.value).splitlines()) == 1
+    assert wh.open_heatmap(tmp_path / "a.zarr").run["status"] == "failed"
+    again = wh.compute_heatmap(slide, quarter_means, out=tmp_path / "a.zarr", **settings)
+    assert np.array_equal(again.values, whole.values)
+
+
+def squares_below(frame, i, side):
+    """Squares that hold a cell of a window, found cell by cell."""
+    rows, cols = (range(part.start, part.stop) for part in frame.box(i))
+    return {(y // side, x // side) for y in rows for x in cols}
+
+
+@pytest.mark.parametrize("edge", ["pad", "flush", "drop"])
+@pytest.mark.parametrize("seed", range(5))
+def test_each_square_is_complete_once_and_then_its_windows_are_free(seed, edge):
+    rng = np.random.default_rng(seed)
+    side = int(rng.integers(3, 20))
+    frame = frame_of(
+        rng.integers(100, 300, 2).tolist(), 64, 16 * int(rng.integers(1, 6)), edge=edge
+    )
+    below = {i: squares_below(frame, i, side) for i in range(frame.grid.size)}
+    pending = rng.random(frame.grid.shape) < 0.7
+    waiting = Waiting(frame, side)
+    touched = waiting.below(pending)
+    wanted = touched & (rng.random(touched.shape) < 0.8)
+    waiting.begin(pending, wanted)
+    for square in np.ndindex(*touched.shape):
+        assert waiting.over(square).tolist() == [i for i in below if square in below[i]]
+    over_wanted = [any(wanted[square] for square in below[i]) for i in below]
+    assert np.array_equal(waiting.above(wanted).ravel(), over_wanted)
+    arrived, complete, free = set(), [], []
+    for i in rng.permutation(np.flatnonzero(pending)).tolist():
+        arrived.add(i)
+        for square in waiting.arrive(i):
+            complete.append(square)
+            assert set(waiting.over(square)[pending.ravel()[waiting.over(square)]]) <= arrived
+            for done in waiting.free(square).tolist():
+                free.append(done)
+                assert {s for s in below[done] if wanted[s]} <= set(complete)
+    assert sorted(complete) == list(zip(*np.nonzero(wanted), strict=True))
+    assert sorted(free) == np.flatnonzero(waiting.above(wanted) & pending).tolist()

@@ -7,13 +7,14 @@ import pytest
 from skimage.measure import points_in_poly
 
 from made import FaultySlide, noise, noise_slide
-from napari_wsi_heatmap import tissue
 from napari_wsi_heatmap.errors import GridError
 from napari_wsi_heatmap.grid import WindowSpec, lay_grid
 from napari_wsi_heatmap.selection import select_windows
 from napari_wsi_heatmap.slides.array import ArraySlide
 from napari_wsi_heatmap.states import BACKGROUND, HANGS_OVER, OUTSIDE, PENDING, state_of
-from napari_wsi_heatmap.tissue import TissueMask, find_tissue, otsu_threshold, tissue_share
+from napari_wsi_heatmap.tissue import TissueMask, find_tissue, tissue_share
+from napari_wsi_heatmap.tissuerules import otsu
+from napari_wsi_heatmap.tissuerules.otsu import otsu_threshold
 
 
 def glass_and_tissue(height=2000, width=3000):
@@ -79,7 +80,7 @@ def test_otsu_that_means_nothing_computes_everything_and_says_so(image):
 def test_the_mask_does_not_depend_on_the_height_of_strips(monkeypatch):
     slide = ArraySlide([glass_and_tissue()], mpp=0.5)
     whole = find_tissue(slide)
-    monkeypatch.setattr(tissue, "STRIP_BYTES", 3000 * 4 * 16 * 3)
+    monkeypatch.setattr(otsu, "STRIP_BYTES", 3000 * 4 * 16 * 3)
     assert np.array_equal(find_tissue(slide).mask, whole.mask)
 
 
@@ -91,7 +92,7 @@ def test_a_slide_without_a_pyramid_is_never_read_whole():
         return np.full((height, width, 3), 200 if y < 8000 else 240, np.uint8)
 
     find_tissue(ArraySlide.from_callable(read, [(20_000, 16_000)], mpp=0.25))
-    assert max(reads) <= tissue.STRIP_BYTES
+    assert max(reads) <= otsu.STRIP_BYTES
 
 
 def test_share_is_the_exact_area_also_between_mask_pixels():

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.settings import RunSettings
     from napari_wsi_heatmap.show import register_model, show_heatmap
     from napari_wsi_heatmap.slides import open_slide
+    from napari_wsi_heatmap.tissuerules.windows import tissue_windows
 
 _HOMES = {
     "Heatmap": "heatmap",
@@ -45,6 +46,7 @@ _HOMES = {
     "resume": "launch",
     "run": "launch",
     "show_heatmap": "show",
+    "tissue_windows": "tissuerules.windows",
 }
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "resume",
     "run",
     "show_heatmap",
+    "tissue_windows",
 ]
 
 try:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap import __version__
+from napari_wsi_heatmap.blend import BLENDS
 from napari_wsi_heatmap.console import FAILED, INTERRUPTED, PIPE_CLOSED, fail, flush, note
 from napari_wsi_heatmap.errors import GridError, HeatmapError, one_line
 from napari_wsi_heatmap.exports import FORMATS
@@ -29,7 +30,7 @@ from napari_wsi_heatmap.models import BUILTIN
 from napari_wsi_heatmap.order import ORDERS
 from napari_wsi_heatmap.runfolder import RECORD
 from napari_wsi_heatmap.settings import PRECISIONS, RESIZE_KINDS, RunSettings
-from napari_wsi_heatmap.tissue import RULES
+from napari_wsi_heatmap.tissuerules.given import CHOICES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -203,13 +204,12 @@ def _add_windows(group: Any) -> None:
     text = "the model sees sRGB by the file's ICC profile (default: colours as stored)"
     _add_setting(group, "icc", text, action="store_true")
     _add_setting(group, "edge", "windows at the far borders", choices=EDGES)
+    _add_setting(group, "blend", "where the maps of windows overlap", choices=BLENDS)
 
 
 def _add_choice_of_windows(group: Any) -> None:
-    _add_setting(group, "tissue", "how tissue is found", choices=RULES)
-    _add_setting(
-        group, "tissue_min", "share of a window that must be tissue, or 'centre'", _tissue_min
-    )
+    _add_setting(group, "tissue", f"how tissue is found: {CHOICES}", metavar="RULE")
+    _add_setting(group, "tissue_min", "share of a window that is tissue, or 'centre'", _tissue_min)
     _add_setting(group, "roi", "only windows whose centre lies in it, level-0 px", _roi)
 
 
@@ -217,13 +217,12 @@ def _add_computing(group: Any) -> None:
     _add_setting(group, "device", "auto, cpu, cuda:0, mps", metavar="NAME")
     _add_setting(group, "batch_size", "windows at once (default: what suits the model)", _count)
     _add_setting(group, "precision", "of the model's arithmetic", choices=PRECISIONS)
+    _add_setting(group, "compile", "a slow start, then a faster model", action="store_true")
     _add_setting(group, "resize", "exact, or faster", choices=RESIZE_KINDS)
     _add_setting(group, "readers", "threads that read; 0 chooses", _natural)
     _add_setting(group, "memory", "MB for pixels that wait or are kept", _count, metavar="MB")
     _add_setting(group, "order", "which windows come first", choices=ORDERS)
-    group.add_argument(
-        "--trust", type=_trust, metavar="SHA256|yes", help="allow models that are code"
-    )
+    group.add_argument("--trust", type=_trust, metavar="SHA256|yes", help="allow code as a model")
 
 
 def _add_setting(group: Any, name: str, text: str, kind: Any = None, **details: Any) -> None:

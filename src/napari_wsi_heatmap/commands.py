@@ -88,6 +88,8 @@ def _report(run: Run) -> int:
             f"{counts['failed']} windows could not be read; "
             f"try them again with: napari-wsi-heatmap resume {where} --failed"
         )
+    if counts["not_finite"]:
+        note(f"{counts['not_finite']} windows have values that are not finite")
     say(f"{where}: {counts['done']} windows done, {counts['failed']} failed")
     return SOME_FAILED if counts["failed"] else DONE
 

@@ -1,12 +1,18 @@
-"""The map of a dense model: many cells a window, overlaps averaged, the same bits in any order.
+"""The map of a dense model: many cells a window, overlaps blended, the same bits in any order.
 
 A sum of floats depends on its order, and adding a window and marking it done are two writes.
-So the values of a window are kept until every window that touches a chunk is there; then the
-chunk is summed in grid order and written once. What is shown before that is a preview: the
-latest window wins.
+So the output of a window is kept until all its neighbours are there. The map is blended tile by
+tile, each once, when every window over it has arrived, in grid order; a chunk is saved once, when
+all its tiles are. What is shown of other tiles is a preview: the latest window wins.
 
-Memory bound: the map, and the outputs of windows whose chunks are not complete. Work moves in
-blocks, so these are the windows of about one block and its seams.
+Memory bound
+------------
+The map (see `growing`) and the outputs of windows that lie over an incomplete tile: those along
+the border of what is computed. With windows of n cells, s cells apart, and tiles of t cells these
+are f = ⌈(n + t) / s⌉ windows deep. In raster order, on a grid X windows wide with regions of R x R
+windows, they are at most f · X + (R + f)² outputs (C, n, n), and (R + f)² more for each region
+that readers hand over out of turn. Outputs beyond 256 MB lie in scratch files, so neither they nor
+the map bound the size of a slide. Blending takes 16 bytes a cell of a tile, 64 channels at a time.
 """
 
 from __future__ import annotations
@@ -15,116 +21,124 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 
+from napari_wsi_heatmap.blend import blend_parts, blend_weights
 from napari_wsi_heatmap.growing import DENSE_CHUNK, GrowingMap, Snapshot, boxes_of, chunk_box
+from napari_wsi_heatmap.kept import KeptOutputs
 from napari_wsi_heatmap.states import DONE, PENDING, STATE_BITS, state_of
+from napari_wsi_heatmap.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
+    from numpy.typing import NDArray
+
+    from napari_wsi_heatmap.blend import Part
     from napari_wsi_heatmap.frame import MapFrame
-    from napari_wsi_heatmap.growing import Chunk, Index, States, Values
+    from napari_wsi_heatmap.growing import Box, Chunk, Index, States, Values
+
+TILE = 128
+"""Cells along a tile: smaller ones free outputs sooner, and take more steps a window."""
 
 
 @final
 class DenseMap(GrowingMap):
-    """A map with h x w cells a window, the mean where windows overlap.
+    """A map with h x w cells a window, blended where windows overlap.
 
     A window's state is saved as done only when every chunk that it touches is complete.
+
+    Parameters
+    ----------
+    frame : MapFrame
+    state : (Y, X) uint8
+    blend : {"mean", "gaussian", "max", "last"}
+        See `blend`.
     """
 
     chunk = DENSE_CHUNK
+    tile = TILE
 
-    def __init__(self, frame: MapFrame, state: States) -> None:
+    def __init__(self, frame: MapFrame, state: States, blend: str = "mean") -> None:
         super().__init__(frame, state)
-        self._kept: dict[int, Values] = {}
-        self._waiting: dict[Chunk, int] = {}
-        self._open_chunks: dict[int, int] = {}
-        self._begin(self._pending_chunks())
+        self._blend = blend
+        self._weights = blend_weights(blend, frame.patch_cells)
+        self._side = min(self.tile, self.chunk)
+        self._tiles, self._chunks = Waiting(frame, self._side), Waiting(frame, self.chunk)
+        self._kept = KeptOutputs((frame.channels, *frame.patch_cells))
+        self._begin(self._chunks.below(self.pending))
+
+    @property
+    def kept(self) -> int:
+        """Number of windows whose outputs wait for their neighbours."""
+        return len(self._kept)
 
     def restore(self, values: Any, state: States) -> int:
         """Take over saved chunks; windows that touch an unfinished chunk are computed again."""
         lost = super().restore(values, state)
-        unfinished = self._pending_chunks()
-        done = np.flatnonzero(state_of(self.state) == DONE).tolist()
-        again = [i for i in done if not unfinished.isdisjoint(self._chunks(i))]
-        self.state.ravel()[again] &= ~np.uint8(STATE_BITS)
+        unfinished = self._chunks.below(self.pending)
+        again = (state_of(self.state) == DONE) & self._chunks.above(unfinished)
+        self.state[again] &= ~np.uint8(STATE_BITS)
         self._begin(unfinished)
         return lost
 
-    def _pending_chunks(self) -> set[Chunk]:
-        return {c for i in np.flatnonzero(self.pending).tolist() for c in self._chunks(i)}
-
-    def _begin(self, unfinished: set[Chunk]) -> None:
-        """Count, for each chunk to be written, the windows that it waits for."""
+    def _begin(self, unfinished: NDArray[np.bool_]) -> None:
+        """Count what the chunks to be written, and their tiles, wait for."""
+        pending, each = self.pending, self.chunk // self._side
+        height, width = self._tiles.left.shape
         self._kept.clear()
-        self._settled = ~self.pending
-        waiting = dict.fromkeys(unfinished, 0)
-        self._open_chunks = {}
-        for i in np.flatnonzero(self.pending).tolist():
-            chunks = [chunk for chunk in self._chunks(i) if chunk in waiting]
-            self._open_chunks[i] = len(chunks)
-            for chunk in chunks:
-                waiting[chunk] += 1
-        self._waiting = waiting
+        self._settled = ~pending
+        self._chunks.begin(pending, unfinished)
+        tiles = unfinished.repeat(each, 0).repeat(each, 1)[:height, :width]
+        self._tiles.begin(pending, tiles)
 
     def add(self, index: Index, values: Values, state: States) -> None:
-        """Keep the outputs (n, C, h, w) of windows; blend each chunk that is complete now."""
+        """Keep the outputs (n, C, h, w) of windows; blend each tile that is complete now."""
         for i, patch, new in zip(index.tolist(), values, state, strict=True):
             if state_of(new) == DONE:
-                self._kept[i] = patch.copy()
+                self._kept.keep(i, patch)
                 self._preview(i, patch)
             self.state.ravel()[i] = new
             self._arrived(i)
         self.version += 1
 
     def _preview(self, i: int, patch: Values) -> None:
-        rows, cols = self.frame.box(i)
-        for chunk in self._chunks(i):
-            box = chunk_box(chunk, self.chunk, self.values.shape[1:])
-            y, x = _overlap(rows, box[0]), _overlap(cols, box[1])
-            if chunk in self._waiting:
-                self.values[:, y, x] = patch[:, _shift(y, rows), _shift(x, cols)]
+        for tile in self._tiles.of(i):
+            box = self._tile_box(tile)
+            (y, x), (v, u) = self._common(i, box)
+            self.values[:, *box][:, y, x] = patch[:, v, u]
 
     def _arrived(self, i: int) -> None:
-        for chunk in self._chunks(i):
-            if chunk not in self._waiting:
-                continue
-            self._waiting[chunk] -= 1
-            if self._waiting[chunk] == 0:
-                del self._waiting[chunk]
-                self._blend(chunk)
+        for tile in self._tiles.arrive(i):
+            self._fill(tile)
+            for done in self._tiles.free(tile).tolist():
+                self._kept.drop(done)
+        complete = self._chunks.arrive(i)
+        self._touch(complete)  # before its windows are settled: a snapshot takes states first
+        for chunk in complete:
+            self._settled.ravel()[self._chunks.free(chunk)] = True
+        self._touch(complete)  # again: a snapshot meanwhile has the chunk, but not its windows
 
-    def _blend(self, chunk: Chunk) -> None:
-        """Mean of all windows over a chunk, summed in grid order."""
-        box = chunk_box(chunk, self.chunk, self.values.shape[1:])
-        size = tuple(side.stop - side.start for side in box)
-        total = np.zeros((self.frame.channels, *size), np.float32)
-        weight = np.zeros(size, np.float32)
-        touching = self._windows(chunk).tolist()
-        with np.errstate(invalid="ignore", over="ignore"):  # a model may return what is not finite
-            for i in touching:
-                if (patch := self._kept.get(i)) is None:
-                    continue
-                rows, cols = self.frame.box(i)
-                y, x = _overlap(rows, box[0]), _overlap(cols, box[1])
-                at = _shift(y, box[0]), _shift(x, box[1])
-                total[:, *at] += patch[:, _shift(y, rows), _shift(x, cols)]
-                weight[at] += 1
-            self.values[:, *box] = np.where(weight > 0, total / weight, np.nan)
-        self._touch([chunk])
-        self._release(touching)
+    def _fill(self, tile: Chunk) -> None:
+        """Blend all windows over a tile, in grid order."""
+        box = self._tile_box(tile)
+        shape = self.values[:, *box].shape
+        parts = [part for i in self._tiles.over(tile).tolist() if (part := self._part(i, box))]
+        self.values[:, *box] = blend_parts(self._blend, parts, shape)
 
-    def _release(self, windows: list[int]) -> None:
-        """Forget outputs that no chunk needs any more; their windows are settled."""
-        for i in windows:
-            if i not in self._open_chunks:
-                continue
-            self._open_chunks[i] -= 1
-            if self._open_chunks[i] == 0:
-                del self._open_chunks[i]
-                self._kept.pop(i, None)
-                self._settled.ravel()[i] = True
+    def _part(self, i: int, box: Box) -> Part | None:
+        """What a window gives to a box; None for one that is left out or failed."""
+        if (patch := self._kept.get(i)) is None:
+            return None
+        at, (v, u) = self._common(i, box)
+        return at, patch[:, v, u], self._weights[v, u]
+
+    def _common(self, i: int, box: Box) -> tuple[Box, Box]:
+        """Cells that lie both in a window and in a box: slices of the box, and of the window."""
+        window = self.frame.box(i)
+        (y, v), (x, u) = (_common(b, w) for b, w in zip(box, window, strict=True))
+        return (y, x), (v, u)
+
+    def _tile_box(self, tile: Chunk) -> Box:
+        return chunk_box(tile, self._side, self.values.shape[1:])
 
     @property
     def saved_state(self) -> States:
@@ -144,29 +158,17 @@ class DenseMap(GrowingMap):
         boxes = [chunk_box(chunk, self.chunk, self.values.shape[1:]) for chunk in chunks]
         return Snapshot(chunks, boxes, [(b, states[b]) for b in boxes_of(states.shape, 256)])
 
-    def _chunks(self, i: int) -> Iterator[Chunk]:
-        rows, cols = self.frame.box(i)
-        for y in range(rows.start // self.chunk, (rows.stop - 1) // self.chunk + 1):
-            for x in range(cols.start // self.chunk, (cols.stop - 1) // self.chunk + 1):
-                yield y, x
-
     def _windows(self, chunk: Chunk) -> Index:
         """Flat indices of the windows that touch a chunk, in grid order."""
-        down, across = (
-            np.flatnonzero((o < (c + 1) * self.chunk) & (o + n > c * self.chunk))
-            for o, n, c in zip(self.frame.offsets, self.frame.patch_cells, chunk, strict=True)
-        )
-        return (down[:, None] * self.state.shape[1] + across).ravel()
+        return self._chunks.over(chunk)
 
 
-def new_map(frame: MapFrame, state: States) -> GrowingMap:
+def new_map(frame: MapFrame, state: States, blend: str = "mean") -> GrowingMap:
     """Make the buffer that a frame needs."""
-    return DenseMap(frame, state) if frame.dense else GrowingMap(frame, state)
+    return DenseMap(frame, state, blend) if frame.dense else GrowingMap(frame, state)
 
 
-def _overlap(a: slice, b: slice) -> slice:
-    return slice(max(a.start, b.start), min(a.stop, b.stop))
-
-
-def _shift(part: slice, whole: slice) -> slice:
-    return slice(part.start - whole.start, part.stop - whole.start)
+def _common(a: slice, b: slice) -> tuple[slice, slice]:
+    """What two ranges share, as slices of each."""
+    first, last = max(a.start, b.start), min(a.stop, b.stop)
+    return slice(first - a.start, last - a.start), slice(first - b.start, last - b.start)

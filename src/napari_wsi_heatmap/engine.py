@@ -23,7 +23,7 @@ from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.order import REGION_SIDE, GridOrder
 from napari_wsi_heatmap.output import RunOutput
 from napari_wsi_heatmap.plan import place_model
-from napari_wsi_heatmap.progress import Progress
+from napari_wsi_heatmap.progress import Progress, stalled_notice
 from napari_wsi_heatmap.states import DONE, FAILED, HANGS_OVER, NOT_FINITE, count_states
 from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
 
@@ -80,7 +80,7 @@ class Run:
     ) -> None:
         self.plan, self._closes_slide, self._begun = plan, closes_slide, False
         self.control = control or RunControl()
-        self.growing: GrowingMap = new_map(plan.frame, plan.selection.state)
+        self.growing: GrowingMap = new_map(plan.frame, plan.selection.state, plan.settings.blend)
         self._output = RunOutput(plan, self.growing, out, model_spec, again=again)
         self._computed, self._active_s = 0, 0.0
         self._tick = self._checked = time.monotonic()
@@ -137,7 +137,7 @@ class Run:
                 if self._go_on():
                     yield self._compute(batch)
             self._check_counts()
-            self._go_on(saving=True)
+            self._go_on(slide_now=True, saving=True)
 
     def look_at(self, viewport: Box) -> None:
         """Compute what somebody looks at next: (y0, x0, y1, x1), level-0 pixels."""
@@ -167,11 +167,19 @@ class Run:
         planned = counts["done"] + counts["failed"] + counts["pending"]
         rate = self._computed / self._active_s if self._active_s > 0 else 0.0
         left = counts["pending"] / rate if rate else None
-        return Progress(planned, counts["done"], counts["failed"], rate, left)
+        waiting = self._loader.still_waiting_s
+        return Progress(planned, counts["done"], counts["failed"], rate, left, waiting)
+
+    @property
+    def notice(self) -> str:
+        """What somebody who sees nothing happen should know; empty if nothing."""
+        return stalled_notice(self._loader.still_waiting_s)
 
     def _compute(self, batch: Batch) -> Piece:
         n, shape = len(batch.index), self.plan.value_shape
         values = self.plan.predictor(batch.patches, n, shape)  # (n, C[, h, w])
+        for halving in self.plan.predictor.halvings:
+            self._output.halved(int(batch.index[halving.row]), halving)
         finite = np.isfinite(values.reshape(len(values), -1)).all(1)
         state = np.where(finite, DONE, DONE | NOT_FINITE).astype(np.uint8)
         return self._place(batch.index, values, state)

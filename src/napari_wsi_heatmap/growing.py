@@ -169,14 +169,27 @@ def empty_values(shape: tuple[int, ...]) -> Values:
     nbytes = 4 * math.prod(shape)
     if nbytes <= SCRATCH_BYTES:
         return np.full(shape, np.nan, np.float32)
-    with tempfile.TemporaryFile(prefix="wsi-heatmap-") as scratch:  # the map keeps it, nameless
-        _reserve(scratch.fileno(), nbytes)
-        values: Values = np.memmap(scratch, np.float32, "w+", shape=shape)
+    values = scratch_values(shape, "a map")
     values.fill(np.nan)
     return values
 
 
-def _reserve(file: int, nbytes: int) -> None:
+def scratch_values(shape: tuple[int, ...], what: str) -> Values:
+    """Float32 in a scratch file that vanishes with the process.
+
+    Raises
+    ------
+    StoreFullError
+        If there is no room for it; names what it was for.
+    """
+    nbytes = 4 * math.prod(shape)
+    with tempfile.TemporaryFile(prefix="wsi-heatmap-") as scratch:  # the array keeps it, nameless
+        _reserve(scratch.fileno(), nbytes, what)
+        values: Values = np.memmap(scratch, np.float32, "w+", shape=shape)
+    return values
+
+
+def _reserve(file: int, nbytes: int, what: str) -> None:
     """Take the room of a scratch file now: later, a full disk would end the process."""
     try:
         if hasattr(os, "posix_fallocate"):
@@ -185,7 +198,7 @@ def _reserve(file: int, nbytes: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise StoreFullError(
-            f"no room for a map of {nbytes >> 20} MB while it grows: {error.strerror}",
+            f"no room for {what} of {nbytes >> 20} MB while it grows: {error.strerror}",
             tempfile.gettempdir(),
             "make room there, set TMPDIR to another disk, or use a larger stride",
         ) from error

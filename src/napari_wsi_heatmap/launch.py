@@ -16,6 +16,7 @@ from napari_wsi_heatmap.errors import ModelLoadError, StoreError
 from napari_wsi_heatmap.listmap import LIST
 from napari_wsi_heatmap.models import BUILTIN, load_model
 from napari_wsi_heatmap.plan import plan_run
+from napari_wsi_heatmap.progress import telling
 from napari_wsi_heatmap.recorded import (
     recorded_backend,
     recorded_model,
@@ -68,8 +69,8 @@ def run(
     trust : str or bool, optional
         Consent to model formats that are code.
     **settings
-        Fields of `RunSettings`: window, stride, mpp, level, edge, tissue, tissue_min, roi,
-        device, batch_size, precision, resize, readers, memory, order, icc.
+        Fields of `RunSettings`: window, stride, mpp, level, edge, blend, tissue, tissue_min, roi,
+        device, batch_size, precision, compile, resize, readers, memory, order, icc.
 
     Yields
     ------
@@ -154,7 +155,8 @@ def _planned(
         refuse_other_colours(path, opened)
         # A slide that was handed over in sRGB must be so again when the run is resumed.
         converted = asked.icc or opened.colours != AS_STORED
-        plan = plan_run(opened, loaded, replace(settings_for(path, asked), icc=converted))
+        settings = replace(settings_for(path, asked), icc=converted)
+        plan = plan_run(opened, loaded, settings, None if control is None else control.cancelled)
         return Run(plan, path, control, model_spec=_spec_of(loaded), again=again, closes_slide=ours)
 
 
@@ -164,7 +166,8 @@ def _opened(
 ) -> Iterator[tuple[Slide, bool]]:
     """Yield the slide, and whether it is ours to close: so it is if what follows fails."""
     ours = not isinstance(slide, Slide)
-    opened = open_slide(slide, backend, mpp=mpp, icc=icc) if ours else open_slide(slide, icc=icc)
+    wishes: Any = {"backend": backend, "mpp": mpp} if ours else {}
+    opened = open_slide(slide, icc=icc, **wishes)
     try:
         yield opened, ours
     except BaseException:
@@ -188,7 +191,7 @@ def complete(run: Run, *, progress: bool = True) -> Heatmap:
     begun = run.progress
     # A run that cannot begin fails at once, in one line that no bar has broken.
     bar = tqdm(total=begun.planned, initial=begun.done, unit="win", disable=not progress, delay=0.2)
-    with bar:
+    with bar, telling(bar, lambda: run.notice):
         for piece in run.pieces():
             bar.update(len(piece))
     return run.heatmap

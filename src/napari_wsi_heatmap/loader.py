@@ -96,13 +96,22 @@ class Loader:
         self._budget = _ByteBudget(memory)
         self._readers = max(1, readers)
         self.wait_s = 0.0
+        self._waiting_since: float | None = None
+
+    @property
+    def still_waiting_s(self) -> float:
+        """Seconds that the consumer has waited for the next region by now; 0 if it does not."""
+        since = self._waiting_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def __iter__(self) -> Iterator[LoadedRegion]:
         for number in range(self._readers):
             threading.Thread(target=self._work, name=f"wsi-reader-{number}", daemon=True).start()
         finished = 0
         while finished < self._readers and not self._stopped:
+            self._waiting_since = time.monotonic()
             item = self._next()
+            self._waiting_since = None
             if isinstance(item, LoadedRegion):
                 yield item
                 self._budget.give_back(item.pixels.nbytes)

@@ -10,20 +10,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsi_heatmap.errors import StoreFullError, StoreLockedError
+from napari_wsi_heatmap.growing import boxes_of
 from napari_wsi_heatmap.plan import refuse_mismatch
 from napari_wsi_heatmap.record import (
     FAILED,
-    FAILURES_LISTED,
+    HALVED,
     PAUSED,
     RUNNING,
+    account,
+    list_failed,
     new_record,
     now,
     outcome,
 )
 from napari_wsi_heatmap.runfolder import is_store, reading, refuse_foreign
 from napari_wsi_heatmap.states import FAILED as WINDOW_FAILED
-from napari_wsi_heatmap.states import STATE_BITS, count_states, state_of
-from napari_wsi_heatmap.store import HeatmapStore
+from napari_wsi_heatmap.states import STATE_BITS, state_of
+from napari_wsi_heatmap.store import STATE_CHUNK, HeatmapStore
 from napari_wsi_heatmap.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from napari_wsi_heatmap.growing import GrowingMap, States
     from napari_wsi_heatmap.plan import Plan
+    from napari_wsi_heatmap.predict import Halving
 
 
 class RunOutput:
@@ -72,6 +76,7 @@ class RunOutput:
         self._store: HeatmapStore | None = None  # once it is ours to write
         self._writer: StoreWriter | None = None
         self._pid, self._closed, self._closing = os.getpid(), False, threading.Lock()
+        self._noting, self._finished = threading.Lock(), False
         if path is not None:
             refuse_foreign(path)
             if is_store(path):
@@ -83,12 +88,12 @@ class RunOutput:
             refuse_mismatch(self.record["plan"], dict(earlier["plan"]), store.path)
             self.failures = {int(i): str(why) for i, why in earlier["failed"]}
             self.record |= {"begun": earlier["begun"], "seconds": dict(earlier["seconds"])}
+            self.record["halved"] = list(earlier.get("halved", ()))
         store.refuse_misfit(self.plan.frame)
         state = store.state_within(self.plan.selection.state)
         self._found = store, state.copy()
         if again:
             state[state_of(state) == WINDOW_FAILED] &= ~np.uint8(STATE_BITS)
-            self.failures.clear()
         lost = self.growing.restore(store.values, state)
         if lost:
             self.record["notices"].append(f"{lost} windows were saved damaged: computed again")
@@ -111,9 +116,9 @@ class RunOutput:
             )
         else:
             self._store = self._lock(*self._found)
-        self.record |= {"status": RUNNING, "reason": "", "process": self._pid}
-        self._store.write_record(self.record)
-        self._writer = StoreWriter(self._store, self.growing)
+        self.record["process"] = self._pid
+        self._note(RUNNING, "")
+        self._writer = StoreWriter(self._store, self.growing, self._note_saved)
 
     def _lock(self, store: HeatmapStore, found: States) -> HeatmapStore:
         store.lock()
@@ -124,20 +129,43 @@ class RunOutput:
                     store.path,
                     "start again: what is there is continued",
                 )
+            self._want_again(store, found)
         except BaseException:
             store.release()
             raise
         return store
 
+    def _want_again(self, store: HeatmapStore, found: States) -> None:
+        """Make failed windows that are tried again pending on disk too, so that a kill keeps it."""
+        wanted = (state_of(found) == WINDOW_FAILED) & self.growing.pending
+        states = np.where(wanted, found & ~np.uint8(STATE_BITS), found)
+        for box in boxes_of(found.shape, STATE_CHUNK):
+            if wanted[box].any():
+                store.write_state(box, states[box])
+
     def check(self) -> None:
-        """Raise StoreFullError if saving has failed since the last look."""
+        """Raise StoreFullError if saving has failed since the last look, and still does."""
         if self._writer is not None:
             self._writer.check()
 
     def save(self) -> None:
-        """Save now what is not saved yet; raise StoreFullError if that fails."""
+        """Save now what is not saved yet, coarser levels too if all windows are settled.
+
+        Raises
+        ------
+        StoreFullError
+            If that fails; it can be tried again.
+        """
         if self._writer is not None:
             self._writer.save()
+            self._finish(*outcome(self.growing.saved_state, None, ""))
+
+    def halved(self, window: int, halving: Halving) -> None:
+        """Say in the record that memory ran out, and from which window on batches are smaller."""
+        sizes = {"at_window": window, "from": halving.before, "to": halving.after}
+        # New lists: the writer's thread may be saving the record.
+        self.record["halved"] = [*self.record["halved"], sizes]
+        self.record["notices"] = [*self.record["notices"], HALVED.format(**sizes)]
 
     def paused(self, reason: str) -> None:
         """Say in the record that the run waits, if the disk lets us."""
@@ -192,20 +220,34 @@ class RunOutput:
     def _end(self, error: BaseException | None, stopped: str) -> None:
         status, reason = outcome(self.growing.saved_state, error, stopped)
         try:
-            if self._store is not None and status not in (FAILED, PAUSED):
-                self._store.finish(self.plan.frame, self.plan.model.name)
+            self._finish(status, reason)
             self._note(status, reason)
         except StoreFullError:
-            if error is None:
+            # What is finished is on disk, but for the seconds of this session.
+            if error is None and not self._finished:
                 raise
 
+    def _finish(self, status: str, reason: str) -> None:
+        """Add what only a map has that is whole, once."""
+        if self._store is None or self._finished or status in (FAILED, PAUSED):
+            return
+        self._store.finish(self.plan.frame, self.plan.model.name)
+        self._note(status, reason)
+        self._finished = True
+
+    def _note_saved(self) -> None:
+        """Bring counts and failures in the record up to date."""
+        self._note(self.record["status"], self.record["reason"])
+
     def _note(self, status: str, reason: str) -> None:
-        self.record |= {
-            "status": status,
-            "reason": reason,
-            "counts": count_states(self.growing.saved_state),
-            "failed": sorted(self.failures.items())[:FAILURES_LISTED],
-            "ended": now(),
-        }
-        if self._store is not None:
-            self._store.write_record(self.record)
+        with self._noting:  # the writer's thread notes as well
+            state = self.growing.saved_state
+            self.record |= {
+                "status": status,
+                "reason": reason,
+                "counts": account(state),
+                "failed": list_failed(state, self.failures.copy()),
+                "ended": now(),
+            }
+            if self._store is not None:
+                self._store.write_record(self.record | {"seconds": self.record["seconds"].copy()})

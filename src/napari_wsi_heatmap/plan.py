@@ -17,17 +17,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_wsi_heatmap.blend import overlaps
 from napari_wsi_heatmap.errors import PlanMismatchError, SlideReadError
 from napari_wsi_heatmap.frame import lay_frame
 from napari_wsi_heatmap.grid import lay_grid, resolve_window
 from napari_wsi_heatmap.models.base import adapted
 from napari_wsi_heatmap.models.dry_run import dry_run
 from napari_wsi_heatmap.predict import Predictor, choose_device, enough_memory
-from napari_wsi_heatmap.selection import select_windows
+from napari_wsi_heatmap.selection import select_windows, windows_wanted
 from napari_wsi_heatmap.states import PENDING, state_of
 from napari_wsi_heatmap.tissue import find_tissue
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.coords import WindowList
@@ -111,13 +114,19 @@ class Plan:
             "resize": self.settings.resize if spec.resized else None,
             "precision": self.settings.precision,
             "batch_size": self.batch_size,
+            "compile": self.dry.compiled or None,  # None: as in records that do not know of it
             "device": self.predictor.device.type,
             "versions": versions(),
+            **({"blend": self.settings.blend} if overlaps(self.frame) else {}),
         }
 
 
-def plan_run(slide: Slide, model: HeatmapModel, settings: RunSettings) -> Plan:
+def plan_run(
+    slide: Slide, model: HeatmapModel, settings: RunSettings, cancelled: Event | None = None
+) -> Plan:
     """Resolve a run: grid, windows to compute, device, and a dry run of the model.
+
+    With `cancelled` set, looking for tissue gives up with a `HeatmapError`.
 
     Raises
     ------
@@ -126,7 +135,8 @@ def plan_run(slide: Slide, model: HeatmapModel, settings: RunSettings) -> Plan:
     """
     spec, model = fit_model(slide, model, settings)
     grid = lay_grid(spec, slide.levels[spec.level].shape, settings.edge)
-    tissue = find_tissue(slide, settings.tissue)
+    wanted = windows_wanted(slide, grid, settings.roi)
+    tissue = find_tissue(slide, settings.tissue, grid, wanted, cancelled=cancelled)
     selection = select_windows(
         slide, grid, tissue, tissue_min=settings.tissue_min, roi=settings.roi
     )
@@ -161,7 +171,14 @@ def new_predictor(
     """Bring a model to its device and bind it to the size of its windows."""
     device = choose_device(settings.device)
     place_model(model, device)
-    return Predictor(model, device, windows.spec.window, settings.resize, settings.precision)
+    return Predictor(
+        model,
+        device,
+        windows.spec.window,
+        settings.resize,
+        settings.precision,
+        compile=settings.compile,
+    )
 
 
 def place_model(model: HeatmapModel, device: torch.device) -> None:
@@ -198,13 +215,17 @@ def try_model(
         with suppress(SlideReadError):
             patch[:] = slide.read_region(windows.spec.level, y, x, kh, kw)
     seen = predictor.patches(torch.from_numpy(patches).permute(0, 3, 1, 2))
-    return dry_run(
+    dry = dry_run(
         predictor.model,
         seen,
         batch_size=settings.batch_size,
         device=predictor.device,
         dtype=predictor.dtype,
+        call=predictor.as_it_is,
+        compiled=predictor.compiled,
     )
+    predictor.use_compiled = dry.compiled
+    return dry
 
 
 def value_shape(dry: DryRun) -> tuple[int, ...]:

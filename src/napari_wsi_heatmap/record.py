@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_wsi_heatmap.heatmap import frame_to_json
+from napari_wsi_heatmap.models.arithmetic import describe_arithmetic
 from napari_wsi_heatmap.plan import digest
 from napari_wsi_heatmap.runfolder import FORMAT, FORMAT_VERSION
-from napari_wsi_heatmap.states import count_states
+from napari_wsi_heatmap.states import FAILED as WINDOW_FAILED
+from napari_wsi_heatmap.states import count_states, state_of
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.models.base import HeatmapModel
@@ -25,7 +28,13 @@ DONE_WITH_FAILURES = "done-with-failures"
 FAILED = "failed"
 
 FAILURES_LISTED = 1000
-"""Failed windows named with their reasons; all of them are in `state`."""
+"""Failed windows named with their reasons; all are counted, and all are in `state`."""
+NO_REASON = "the reason was not recorded"
+
+HALVED = (
+    "memory ran out: from window {at_window} on a batch holds {to} windows, not {from}, "
+    "and last bits can differ"
+)
 
 
 def new_record(plan: Plan, model_spec: str | None) -> dict[str, Any]:
@@ -54,10 +63,18 @@ def new_record(plan: Plan, model_spec: str | None) -> dict[str, Any]:
         "tissue": plan.tissue.record,
         "bit_identity": {
             "independent_of_neighbours": plan.dry.independent,
-            "holds_for": ["device", "precision", "versions", "batch_size"],
+            "holds_for": ["device", "precision", "versions", "batch_size", "compile"],
+            "arithmetic": describe_arithmetic(plan.predictor.device),
+            "channels_last": plan.predictor.channels_last,
         },
+        "batch_size": {
+            "used": plan.batch_size,
+            "seconds": plan.dry.seconds_per_batch,
+            "tried": [{"size": t.size, "seconds": t.seconds} for t in plan.dry.trials],
+        },
+        "halved": [],
         "notices": list(plan.notices),
-        "counts": count_states(plan.selection.state),
+        "counts": account(plan.selection.state),
         "failed": [],
         "begun": now(),
         "seconds": {},
@@ -93,13 +110,30 @@ def describe_model(model: HeatmapModel, names: tuple[str, ...], spec: str | None
     }
 
 
+def account(state: NDArray[np.uint8]) -> dict[str, int]:
+    """Count windows by state; ``planned`` is all of them, whatever became of them.
+
+    At the end of a run, done + background + outside + failed = planned.
+    """
+    return {"planned": state.size, **count_states(state)}
+
+
+def list_failed(state: NDArray[np.uint8], reasons: dict[int, str]) -> list[tuple[int, str]]:
+    """Name the first `FAILURES_LISTED` windows that failed: (flat index, reason)."""
+    failed = np.flatnonzero(state_of(state) == WINDOW_FAILED)[:FAILURES_LISTED].tolist()
+    return [(i, reasons.get(i, NO_REASON)) for i in failed]
+
+
 def outcome(state: NDArray[np.uint8], error: BaseException | None, reason: str) -> tuple[str, str]:
     """Status and reason of a run that stops now."""
-    counts = count_states(state)
+    counts = account(state)
     if error is not None:
         return FAILED, f"{type(error).__name__}: {error}"
     if counts["pending"]:
         return PAUSED, reason
+    accounted = sum(counts[name] for name in ("done", "background", "outside", "failed"))
+    if accounted != counts["planned"]:
+        return FAILED, f"{counts['planned'] - accounted} windows have a state that there is not"
     if counts["failed"]:
         return DONE_WITH_FAILURES, f"{counts['failed']} windows could not be read"
     return DONE, ""

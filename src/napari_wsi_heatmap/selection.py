@@ -69,25 +69,43 @@ def select_windows(
     GridError
         If nothing is left to compute, or an argument makes no sense.
     """
-    share = None if tissue_min == "centre" else _share(tissue_min)
-    wanted = _touching_bounds(slide, grid)
-    if roi is not None:
-        wanted &= _centre_inside(grid, roi)
-    state = np.where(wanted, PENDING, OUTSIDE).astype(np.uint8)
-    if tissue.mask is not None:
-        state[wanted & ~_on_tissue(tissue, grid, share)] = BACKGROUND
-    state[grid.hanging] |= HANGS_OVER
-    selection = Selection(state)
+    selection = choose_windows(slide, grid, tissue, tissue_min=tissue_min, roi=roi)
     if selection.count == 0:
         raise GridError("no window is left to compute", slide.name, _advice(roi, tissue))
     return selection
+
+
+def choose_windows(
+    slide: Slide,
+    grid: WindowGrid,
+    tissue: TissueMask,
+    *,
+    tissue_min: float | str = 0.1,
+    roi: Roi | None = None,
+) -> Selection:
+    """Decide like `select_windows`; that none is left is no error."""
+    share = None if tissue_min == "centre" else _share(tissue_min)
+    wanted = windows_wanted(slide, grid, roi)
+    state = np.where(wanted, PENDING, OUTSIDE).astype(np.uint8)
+    if tissue.decides:
+        state[wanted & ~_on_tissue(tissue, grid, share)] = BACKGROUND
+    state[grid.hanging] |= HANGS_OVER
+    return Selection(state)
+
+
+def windows_wanted(slide: Slide, grid: WindowGrid, roi: Roi | None) -> Mask:
+    """(Y, X): windows that touch the scanned bounds and whose centre lies in the region."""
+    wanted = _touching_bounds(slide, grid)
+    if roi is not None:
+        wanted &= _centre_inside(grid, roi)
+    return wanted
 
 
 def _advice(roi: Roi | None, tissue: TissueMask) -> str:
     causes = []
     if roi is not None:
         causes.append("the region lies on the slide (y0, x0, y1, x1 in level-0 pixels)")
-    if tissue.mask is not None:
+    if tissue.decides:
         causes.append("the tissue rule is right (tissue='none' computes all)")
     return "check that " + " and that ".join(causes or ["the slide was scanned at all"])
 
@@ -104,6 +122,8 @@ def _share(tissue_min: float | str) -> float:
 
 def _on_tissue(tissue: TissueMask, grid: WindowGrid, share: float | None) -> Mask:
     """Windows of which at least `share` is tissue; None: whose centre is."""
+    if tissue.windows is not None:
+        return tissue.windows
     if share is None:
         return tissue_at_centre(tissue, grid)
     # A hair below the share: 0.1 of a window must not be lost to rounding.

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_wsi_heatmap.blend import BLENDS
 from napari_wsi_heatmap.errors import GridError
 from napari_wsi_heatmap.grid import EDGES
 from napari_wsi_heatmap.order import ORDERS
 from napari_wsi_heatmap.sides import FARTHEST, pair_of
+from napari_wsi_heatmap.tissuerules.given import plain_rule, rule_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +52,10 @@ class RunSettings:
     level: LevelChoice = None
     """Read this level as it is, instead of `mpp`."""
     edge: str = "pad"
-    tissue: str = "otsu"
+    blend: str = "mean"
+    """How a dense model's windows share the cells where they overlap."""
+    tissue: Any = "otsu"
+    """A rule's name, a file, or from Python a mask (H, W) or polygons; see `find_tissue`."""
     tissue_min: float | str = 0.1
     """Share of a window's area that must be tissue, or "centre"."""
     roi: Roi | None = None
@@ -59,6 +64,8 @@ class RunSettings:
     batch_size: int | None = None
     """None: the model's own, or measured at the dry run; at least 2."""
     precision: str = "float32"
+    compile: bool = False
+    """By torch.compile: starting takes a minute longer, heavy models then run faster."""
     resize: str = "pillow"
     readers: int = 0
     """Threads that read; 0: two, or more on machines with many cores."""
@@ -99,6 +106,7 @@ class RunSettings:
         """Everything that a later run needs to continue this one, a model's own wishes included."""
         scale = {"mpp": mpp} if self.level is None and mpp else {"level": level}
         chosen = vars(self) | {"level": None, "mpp": None, "window": window} | scale
+        chosen["tissue"] = rule_to_json(self.tissue)
         return {k: _plain(v) for k, v in chosen.items() if k != "viewport"}
 
 
@@ -157,6 +165,8 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "stride": lambda name, value: pair_of(value, name),
     "mpp": _positive,
     "edge": _one_of(*EDGES),
+    "tissue": lambda name, value: plain_rule(value),
+    "blend": _one_of(*BLENDS),
     "device": lambda name, value: str(value),
     "batch_size": _whole(2),
     "precision": _one_of(*PRECISIONS),
@@ -166,9 +176,13 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "order": _one_of(*ORDERS),
     "viewport": _box,
     "icc": _flag,
+    "compile": _flag,
 }
-"""Each returns the value in its one form. Level, tissue and region need the slide to be checked."""
-REQUIRED = ("edge", "device", "precision", "resize", "readers", "memory", "order", "icc")
+"""Each returns the value in its one form. Level, region and a rule's file need the slide."""
+REQUIRED = (
+    "edge", "tissue", "blend", "device", "precision",
+    "resize", "readers", "memory", "order", "icc", "compile",
+)  # fmt: skip
 """Settings that have no None."""
 
 

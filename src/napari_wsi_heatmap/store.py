@@ -36,7 +36,7 @@ from napari_wsi_heatmap.runfolder import (
     write_record,
     writing,
 )
-from napari_wsi_heatmap.states import PENDING, state_of
+from napari_wsi_heatmap.states import FAILED, PENDING, state_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,13 +165,17 @@ class HeatmapStore:
         return self._states()[:]
 
     def state_within(self, planned: States) -> States:
-        """States (Y, X), read now, of windows that were planned; as planned where damaged."""
+        """States (Y, X), read now, of windows that were planned; as planned where damaged.
+
+        A state that there is not is damage as well.
+        """
         states, saved = planned.copy(), self._states()
         for box in boxes_of(states.shape, STATE_CHUNK):
             with suppress(StoreError):
                 states[box] = saved[box]
         # A missing chunk reads as pending: what was left out stays so, what hangs over as well.
-        return np.where(state_of(planned) == PENDING, states | planned, planned)
+        counts = (state_of(planned) == PENDING) & (state_of(states) <= FAILED)
+        return np.where(counts, states | planned, planned)
 
     def refuse_misfit(self, frame: MapFrame) -> None:
         """Raise StoreError if the arrays are not those of a frame."""

@@ -1,223 +1,123 @@
-"""Which part of a slide is worth computing: a coarse mask, and the share of it in each window.
+"""Which part of a slide is worth computing: a mask, and the share of it in each window.
 
-`otsu` looks at colour saturation on a level of at most 8 µm per pixel, and refuses itself where
-Otsu's threshold means nothing (Otsu always splits, also a slide that is all tissue or all glass):
-then every window is computed and a notice says why.
+`find_tissue` is the one entry; each rule is a file of `napari_wsi_heatmap.tissuerules`.
 """
 
 from __future__ import annotations
 
-import math
+import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_wsi_heatmap.errors import GridError
-from napari_wsi_heatmap.shrink import LenientRead, level_and_factor, read_shrunk
+from napari_wsi_heatmap.tissuerules.given import given_rule
+from napari_wsi_heatmap.tissuerules.rings import inside_polygons
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from threading import Event
 
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.grid import WindowGrid
-    from napari_wsi_heatmap.slides.base import Rgb, Slide
+    from napari_wsi_heatmap.slides.base import Slide
+    from napari_wsi_heatmap.tissuerules.rings import Polygon
 
     Mask = NDArray[np.bool_]
 
-RULES = ("otsu", "none")
-
-FINEST_MASK_UM = 8.0
-"""µm: saturation is measured no coarser than this, so that thin strands of tissue remain."""
-UNCALIBRATED_SIDE = 2048
-"""px: longer side of the mask of a slide that does not state its pixel size."""
-STRIP_BYTES = 32 << 20
-"""A level is read for the mask in blocks of at most this size, whatever the slide's size."""
-WEAK_SEPARATION = 20.0
-"""Grey levels of saturation by which tissue and glass must differ in the mean."""
 ROWS_AT_ONCE = 64
 """Rows of a mask, or of windows, that are worked on together."""
-NEARLY_ALL = 0.97
-NEARLY_NONE = 0.0005
+
+MAKERS = {
+    "otsu": ("otsu", "otsu_mask"),
+    "variance": ("variance", "variance_mask"),
+    "variance2": ("variance2", "two_pass_mask"),
+    "geojson": ("geojson", "geojson_mask"),
+    "polygons": ("polygons", "polygon_mask"),
+    "image": ("image", "image_mask"),
+    "array": ("image", "array_mask"),
+}
+"""Kind of rule -> module of `tissuerules`, and its function."""
 
 
 @dataclass(frozen=True)
 class TissueMask:
-    """A coarse mask over a slide.
+    """Where tissue lies: a mask over the slide, or a decision for each window.
 
     Attributes
     ----------
     mask : (h, w) bool, or None
-        True where tissue lies; None: no rule, everything counts.
+        True where tissue lies.
     downsample : (float, float)
         (y, x) level-0 pixels per pixel of the mask.
     record : dict
-        Rule, threshold and notices, as written into the run's record.
+        Rule, threshold, file and notices, as written into the run's record.
+    windows : (Y, X) bool, or None
+        True where a window counts as tissue, by a rule that looks at windows themselves. With
+        neither this nor a mask, everything counts.
+    polygons : tuple of polygons, or None
+        What the mask was drawn from: says exactly where a window's centre lies.
     """
 
     mask: Mask | None
     downsample: tuple[float, float] = (1.0, 1.0)
     record: dict[str, Any] = field(default_factory=dict)
+    windows: Mask | None = None
+    polygons: tuple[Polygon, ...] | None = None
 
     @property
     def notice(self) -> str | None:
         """Why the rule that was asked for is not in force, if so."""
         return self.record.get("notice")
 
+    @property
+    def decides(self) -> bool:
+        """Whether any window can be left out."""
+        return self.mask is not None or self.windows is not None
 
-def find_tissue(slide: Slide, rule: str = "otsu") -> TissueMask:
-    """Make the mask of a slide.
+
+def find_tissue(
+    slide: Slide,
+    rule: Any = "otsu",
+    grid: WindowGrid | None = None,
+    wanted: Mask | None = None,
+    *,
+    cancelled: Event | None = None,
+) -> TissueMask:
+    """Find out where the tissue of a slide lies.
 
     Parameters
     ----------
     slide : Slide
-    rule : {"otsu", "none"}
+    rule : str, path, (H, W) bool or int array, or polygons
+        "otsu", "none", "variance[:T]", "variance2[:T]", a GeoJSON, a mask image; or a mask of
+        the whole slide of any size, or (N, 2) polygons (y, x) in level-0 pixels.
+    grid : WindowGrid, optional
+        The windows in question. "variance" needs it, the others read or draw to suit it.
+    wanted : (Y, X) bool, optional
+        Windows that matter: a rule that looks at pixels need not read elsewhere.
+    cancelled : threading.Event, optional
+        When it is set, a rule that reads much of the slide gives up with a `HeatmapError`.
 
     Raises
     ------
     GridError
-        If the rule is unknown.
+        If the rule is unknown, or its file cannot be used for this slide.
     """
-    if not isinstance(rule, str) or rule not in RULES:
-        raise GridError(f"no tissue rule {rule!r}", do=f"choose one of {', '.join(RULES)}")
-    if rule == "none":
+    chosen = given_rule(rule)
+    if chosen.kind == "none":
         return TissueMask(None, record={"rule": "none"})
-    return _otsu_mask(coarse_view(slide))
+    module, function = MAKERS[chosen.kind]
+    make = getattr(importlib.import_module(f"napari_wsi_heatmap.tissuerules.{module}"), function)
+    if chosen.kind == "otsu":
+        return make(slide)
+    if chosen.kind in ("variance", "variance2"):
+        return make(slide, chosen.value, grid, wanted, cancelled)
+    return make(slide, chosen.value, grid)
 
 
-def _otsu_mask(view: CoarseView) -> TissueMask:
-    histogram = _histogram(view)
-    threshold = otsu_threshold(histogram)
-    record: dict[str, Any] = {"rule": "otsu", "threshold": threshold}
-    why = _meaningless(histogram, threshold)
-    if why is not None:
-        record |= {"rule": "none", "asked": "otsu", "notice": f"{why}: all windows are computed"}
-        return TissueMask(None, record=record)
-    # What is damaged counts as tissue: the run itself finds out which windows cannot be read.
-    mask = (view.saturation > threshold) & view.scanned | view.unread
-    return TissueMask(mask, view.downsample, record)
-
-
-def _histogram(view: CoarseView) -> NDArray[np.int64]:
-    """How many scanned pixels there are of each saturation, (256,)."""
-    histogram = np.zeros(256, np.int64)
-    for rows in _strips(len(view.saturation)):
-        scanned = view.saturation[rows][view.scanned[rows]]
-        histogram += np.bincount(scanned, minlength=256)
-    return histogram
-
-
-def _meaningless(histogram: NDArray[np.int64], threshold: int) -> str | None:
-    total = histogram.sum()
-    if total == 0:
-        return "nothing of the slide could be seen from afar"
-    grey = np.arange(256)
-    below, above = histogram[: threshold + 1], histogram[threshold + 1 :]
-    share = above.sum() / total
-    if not NEARLY_NONE <= share <= NEARLY_ALL:
-        return f"Otsu's threshold calls {share:.1%} of the slide tissue"
-    means = [
-        (h * g).sum() / h.sum()
-        for h, g in ((below, grey[: len(below)]), (above, grey[threshold + 1 :]))
-    ]
-    if means[1] - means[0] < WEAK_SEPARATION:
-        return "tissue and background hardly differ in saturation"
-    return None
-
-
-def otsu_threshold(histogram: NDArray[np.int64]) -> int:
-    """Grey level that splits a histogram best: values above it are the upper class.
-
-    Maximises the variance between the two classes (Otsu 1979, doi:10.1109/TSMC.1979.4310076).
-
-    Parameters
-    ----------
-    histogram : (256,) int
-    """
-    counts = histogram.astype(np.float64)
-    weight = np.cumsum(counts)
-    moment = np.cumsum(counts * np.arange(len(counts)))
-    total, mean = weight[-1], moment[-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = (mean * weight - moment * total) ** 2 / (weight * (total - weight))
-    return int(np.argmax(np.nan_to_num(between, nan=0.0, posinf=0.0)))
-
-
-@dataclass(frozen=True)
-class CoarseView:
-    """A slide at no more than 8 µm per pixel."""
-
-    saturation: NDArray[np.uint8]
-    """(h, w): 255 · (max − min) / max of R, G, B of block means."""
-    scanned: Mask
-    """(h, w)"""
-    unread: Mask
-    """(h, w): damaged; nobody knows what is there."""
-    downsample: tuple[float, float]
-    """(y, x) level-0 pixels per pixel of it."""
-
-
-def coarse_view(slide: Slide) -> CoarseView:
-    """Look at the scanned part of a slide from afar.
-
-    Notes
-    -----
-    Memory bound: one block of the level read, `STRIP_BYTES`, and the result.
-    """
-    level, factor = level_and_factor(slide, _wanted_downsample(slide))
-    down = slide.levels[level].downsample[0] * factor, slide.levels[level].downsample[1] * factor
-    shape = tuple(-(-n // factor) for n in slide.levels[level].shape)
-    y, x, height, width = _scanned_box(slide, down, (shape[0], shape[1]))
-    at = np.s_[y : y + height, x : x + width]
-    limit = slide.levels[level].shape
-    size = min(height * factor, limit[0] - y * factor), min(width * factor, limit[1] - x * factor)
-    box = (y * factor, x * factor, *size)
-    read = LenientRead(slide, slide.background)
-    rgb, part = read_shrunk(slide, level, factor, box, block_bytes=STRIP_BYTES, read=read)
-    saturation, scanned = np.zeros(shape, np.uint8), np.zeros(shape, bool)
-    saturation[at], scanned[at] = _saturation(rgb), part
-    return CoarseView(saturation, scanned, _unread(read, shape, factor), down)
-
-
-def _scanned_box(
-    slide: Slide, down: tuple[float, float], shape: tuple[int, int]
-) -> tuple[int, int, int, int]:
-    """The slide's bounds as (y, x, height, width) in pixels of the view, whole ones outwards."""
-    sides = []
-    for axis in (0, 1):
-        low, high = slide.bounds[axis], slide.bounds[axis] + slide.bounds[axis + 2]
-        first = min(max(0, int(low / down[axis])), shape[axis] - 1)
-        last = min(max(first + 1, math.ceil(high / down[axis])), shape[axis])
-        sides.append((first, last - first))
-    return sides[0][0], sides[1][0], sides[0][1], sides[1][1]
-
-
-def _unread(read: LenientRead, shape: tuple[int, ...], factor: int) -> Mask:
-    unread = np.zeros(shape, bool)
-    for _, y, x, height, width in read.unread:
-        rows = slice(y // factor, -(-(y + height) // factor))
-        unread[rows, x // factor : -(-(x + width) // factor)] = True
-    return unread
-
-
-def _wanted_downsample(slide: Slide) -> float:
-    """Level-0 pixels per pixel of the mask at most."""
-    if slide.mpp is None:
-        return max(1.0, max(slide.levels[0].shape) / UNCALIBRATED_SIDE)
-    return max(1.0, FINEST_MASK_UM / max(slide.mpp))
-
-
-def _saturation(rgb: Rgb) -> NDArray[np.uint8]:
-    saturation = np.empty(rgb.shape[:2], np.uint8)
-    for rows in _strips(len(rgb)):
-        high = rgb[rows].max(-1).astype(np.float32)
-        low = rgb[rows].min(-1).astype(np.float32)
-        saturation[rows] = np.rint(255 * (high - low) / np.maximum(high, 1))
-    return saturation
-
-
-def _strips(rows: int) -> Iterator[slice]:
+def strips(rows: int) -> Iterator[slice]:
     """Few rows at once: what is computed from bytes on the way takes many times their room."""
     for first in range(0, rows, ROWS_AT_ONCE):
         yield slice(first, min(rows, first + ROWS_AT_ONCE))
@@ -240,7 +140,7 @@ def tissue_share(tissue: TissueMask, grid: WindowGrid) -> NDArray[np.float32]:
         span / down for span, down in zip(grid.spans_level0, tissue.downsample, strict=True)
     )
     share = np.empty(grid.shape, np.float32)
-    for part in _strips(len(rows)):
+    for part in strips(len(rows)):
         band = (_rows_at(table, rows[part, 1]) - _rows_at(table, rows[part, 0])).T
         tissue_area = (_rows_at(band, cols[:, 1]) - _rows_at(band, cols[:, 0])).T
         share[part] = tissue_area / np.outer(np.diff(rows[part]), np.diff(cols))
@@ -266,6 +166,9 @@ def _rows_at(table: NDArray[Any], at: NDArray[np.float64]) -> NDArray[np.float64
 
 def tissue_at_centre(tissue: TissueMask, grid: WindowGrid) -> Mask:
     """Whether each window's centre lies on tissue, (Y, X)."""
+    if tissue.polygons is not None:
+        centres = [span.mean(1) for span in grid.spans_level0]
+        return inside_polygons(tissue.polygons, centres[0], centres[1])
     assert tissue.mask is not None
     rows, cols = (
         (span.mean(1) / down).astype(np.int64)

@@ -6,6 +6,8 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_wsi_heatmap.growing import GrowingMap
     from napari_wsi_heatmap.store import HeatmapStore
 
@@ -21,14 +23,22 @@ class StoreWriter:
     store : HeatmapStore
         Locked by this process.
     growing : GrowingMap
+    note : callable
+        Called by each save that has something to save, after the values and before the states:
+        what says why a window failed must be there when its state says that it did.
     interval : float
         Seconds.
     """
 
     def __init__(
-        self, store: HeatmapStore, growing: GrowingMap, interval: float = INTERVAL_S
+        self,
+        store: HeatmapStore,
+        growing: GrowingMap,
+        note: Callable[[], None],
+        interval: float = INTERVAL_S,
     ) -> None:
-        self._store, self._growing, self._interval = store, growing, interval
+        self._store, self._growing, self._note = store, growing, note
+        self._interval = interval
         self._stop = threading.Event()
         self._saving = threading.Lock()
         self._error: Exception | None = None
@@ -36,16 +46,18 @@ class StoreWriter:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what went wrong in the thread; what was not saved is kept for the next try.
+        """If the thread could not save, try again, and raise what still goes wrong.
+
+        What went wrong a while ago says nothing of now: room may have been made since.
 
         Raises
         ------
         StoreFullError
-            If the disk is full or gone.
+            If the disk is full or gone; what was not saved is kept for the next try.
         """
         if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+            self.save()
+            self._error = None
 
     def save(self) -> None:
         """Save now what changed: values of all changed chunks first, then their states.
@@ -60,6 +72,8 @@ class StoreWriter:
             try:
                 for box in snapshot.boxes:
                     self._store.write_values(box, self._growing.values[:, *box].copy())
+                if snapshot.states:
+                    self._note()
                 for box, states in snapshot.states:
                     self._store.write_state(box, states)
             except BaseException:
@@ -73,9 +87,12 @@ class StoreWriter:
 
     def _work(self) -> None:
         while not self._stop.wait(self._interval):
-            if self._error is not None:
-                continue
-            try:
-                self.save()
-            except Exception as error:  # noqa: BLE001 - raised again where the run goes on
-                self._error = error
+            if self._error is None:
+                self.try_to_save()
+
+    def try_to_save(self) -> None:
+        """Save now; what goes wrong is for `check` to say, where the run goes on."""
+        try:
+            self.save()
+        except Exception as error:  # noqa: BLE001 - `check` tries again and raises
+            self._error = error

@@ -8,7 +8,7 @@ from torch import nn
 
 from napari_wsi_heatmap.errors import ModelOutputError, ModelRunError
 from napari_wsi_heatmap.models import load_model
-from napari_wsi_heatmap.models.dry_run import DEPENDENT, RAISED, RANDOM, _batch_size, dry_run
+from napari_wsi_heatmap.models.dry_run import DEPENDENT, NOT_COMPILED, RAISED, RANDOM, dry_run
 
 PATCHES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -75,14 +75,6 @@ def test_batch_size_given_stated_and_raised(stated, given, used):
 
 def test_batch_size_measured():
     assert dry_run(load_model(mean), PATCHES).batch_size in (2, 4, 8, 16, 32)
-
-
-@pytest.mark.parametrize(
-    ("seconds_per_pair", "size"),
-    [(0, 32), (0.018, 32), (0.0376, 8), (0.02, 16), (0.15, 4), (0.16, 2), (9, 2)],
-)
-def test_batch_size_by_time(seconds_per_pair, size):
-    assert _batch_size(seconds_per_pair, nbytes=1) == size
 
 
 def batch_norm():
@@ -207,4 +199,62 @@ def test_a_model_that_changes_its_input_is_not_called_random():
 
 def test_a_batch_of_large_windows_is_smaller():
     dry = dry_run(load_model(lambda batch: batch[:, 0, 0, 0]), torch.rand(2, 3, 2048, 2048))
-    assert dry.batch_size == 4
+    assert dry.batch_size <= 4
+
+
+def test_a_compiled_model_is_tried_in_whole_batches_only():
+    met = []
+
+    def compiled(batch):
+        met.append(len(batch))
+        return mean(batch)
+
+    for size in (2, 8):
+        met.clear()
+        told = dry_run(load_model(mean), PATCHES, batch_size=size, compiled=compiled)
+        assert told.compiled
+        assert told.independent
+        assert told.notices == ()
+        assert set(met) == {size}
+    assert not dry_run(load_model(mean), PATCHES, batch_size=8).compiled
+
+
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        lambda batch: mean(batch) - mean(batch).mean(0),
+        lambda batch: mean(batch) + torch.arange(len(batch))[:, None],
+    ],
+)
+def test_dependence_that_only_the_compiled_model_shows_is_found(compiled):
+    told = dry_run(load_model(mean), PATCHES, batch_size=4, compiled=compiled)
+    assert told.compiled
+    assert told.notices == (DEPENDENT,)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no\ncompiler"), ImportError("no\ncompiler")])
+def test_a_compiler_that_fails_is_a_notice(error):
+    def compiled(batch):
+        raise error
+
+    told = dry_run(load_model(mean), PATCHES, batch_size=4, compiled=compiled)
+    assert not told.compiled
+    assert told.independent
+    assert told.notices == (NOT_COMPILED.format("no compiler"),)
+
+
+def test_a_compiled_model_of_another_shape_is_not_used():
+    told = dry_run(load_model(mean), PATCHES, batch_size=4, compiled=lambda b: b.new_zeros(4, 1))
+    assert not told.compiled
+    assert len(told.notices) == 1
+
+
+def test_the_run_calls_the_model_as_it_was_tried():
+    seen = []
+
+    def call(batch):
+        seen.append(len(batch))
+        return mean(batch)
+
+    dry_run(load_model(mean), PATCHES, batch_size=4, call=call)
+    assert set(seen) == {2, 4}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import Container, FileEdit
-from napari.layers import Image, Shapes
+from napari.layers import Image, Labels, Shapes
 
 from napari_wsi_heatmap._napari.fields import (
     align_labels,
@@ -19,6 +19,7 @@ from napari_wsi_heatmap._napari.fields import (
     text_line,
 )
 from napari_wsi_heatmap._napari.guarded import guarded
+from napari_wsi_heatmap._napari.marked_tissue import marked_tissue
 from napari_wsi_heatmap._napari.model_list import MODELS
 from napari_wsi_heatmap._napari.region import drawn_region, on_slide, view_box
 from napari_wsi_heatmap._napari.slide_source import refusal, source_of
@@ -32,7 +33,12 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap._napari.slide_source import SlideSource
 
 DEFAULTS = {field.name: field.default for field in dataclass_fields(RunSettings)}
-TISSUE = [("otsu (tissue)", "otsu"), ("none (all)", "none")]
+TISSUE = [
+    ("otsu (tissue)", "otsu"),
+    ("none (all)", "none"),
+    ("variance (of each window)", "variance"),
+    ("variance2 (256, then 64 px)", "variance2"),
+]
 COLOURS = [("as stored", False), ("sRGB by the ICC profile", True)]
 BY_MPP, BY_LEVEL = "µm per pixel", "level"
 WHOLE, VIEW = "whole slide", "current view"
@@ -60,7 +66,7 @@ class SettingsForm(Container):
         self._mpp = number("µm/px", "the model's own", "at which the model sees the slide")
         self._level = choice("level", self._levels)
         self._colours = choice("colours", COLOURS, "that the model sees", value=DEFAULTS["icc"])
-        self._tissue = choice("tissue", TISSUE, value=DEFAULTS["tissue"])
+        self._tissue = choice("tissue", self._tissues, value=DEFAULTS["tissue"])
         self._region = choice("region", self._regions)
         self._device = choice("device", lambda _: WARM_UP.devices, value=DEFAULTS["device"])
         self._out = FileEdit(label="save in", mode="d", nullable=True)
@@ -128,7 +134,7 @@ class SettingsForm(Container):
             "mpp": None if by_level else microns_of(self._mpp),
             "level": self._level.value if by_level else None,
             "icc": self._colours.value,
-            "tissue": self._tissue.value,
+            "tissue": marked_tissue(self._tissue.value, self.slide_layer),
             "roi": self._roi(),
             "device": self._device.value,
             "out": self._store(),
@@ -165,6 +171,10 @@ class SettingsForm(Container):
     def _regions(self, _: Any = None) -> list[Any]:
         drawn = [layer for layer in self._viewer.layers if isinstance(layer, Shapes)]
         return [(WHOLE, WHOLE), (VIEW, VIEW), *((f"in {layer.name}", layer) for layer in drawn)]
+
+    def _tissues(self, _: Any = None) -> list[Any]:
+        marked = [layer for layer in self._viewer.layers if isinstance(layer, (Labels, Shapes))]
+        return [*TISSUE, *((f"in {layer.name}", layer) for layer in marked)]
 
     def _levels(self, _: Any = None) -> list[tuple[str, int]]:
         layer = self._slide.value

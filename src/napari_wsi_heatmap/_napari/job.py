@@ -216,7 +216,10 @@ class HeatmapJob:
             return "; ".join(
                 filter(None, (progress_text.progress_line(self.progress), self._control.reason))
             )
-        return progress_text.going_line(self.progress, time.monotonic() - self._task.moved_at)
+        still_s = time.monotonic() - self._task.moved_at
+        line = progress_text.going_line(self.progress, still_s)
+        run = self._task.run
+        return "; ".join(filter(None, (line, "" if run is None else run.notice)))
 
     @guarded
     def _tick(self) -> None:

@@ -87,6 +87,13 @@ def _level0(world: Points, units: Any, slide_layer: Layer) -> Points:
     return np.array([slide_layer.world_to_data(point) for point in own]) + 0.5
 
 
+def from_level0(points: Points, slide_layer: Layer, layer: Layer) -> Points:
+    """Level-0 pixels (N, 2), counted from the border of pixel 0 -> pixels of another layer."""
+    world = np.array([slide_layer.data_to_world(point - 0.5) for point in points])[:, -2:]
+    own = world * _factors(slide_layer.units, layer.units)
+    return np.array([layer.world_to_data(point) for point in own])[:, -2:]
+
+
 def _factors(units: Any, wanted: Any) -> tuple[float, float]:
     """How many of the wanted units one of the given is; 1 where napari ignores units."""
     if units is None:

@@ -9,6 +9,7 @@ from napari.layers import Layer, Shapes
 
 from napari_wsi_heatmap._napari.guarded import bare
 from napari_wsi_heatmap._napari.job import HeatmapJob
+from napari_wsi_heatmap._napari.marked_tissue import marked_tissue
 from napari_wsi_heatmap._napari.model_list import MODELS
 from napari_wsi_heatmap._napari.region import drawn_region, on_slide, view_box
 from napari_wsi_heatmap._napari.registry import JOBS
@@ -41,7 +42,7 @@ def start_job(viewer: Any, slide: Any, model: Any, **settings: Any) -> HeatmapJo
         raise HeatmapError(
             "another run goes on in this viewer", running.title, "wait for it, or cancel it"
         )
-    RunSettings.of({k: v for k, v in settings.items() if k not in (*NOT_OF_RUN, "roi")})
+    RunSettings.of({k: v for k, v in settings.items() if _is_known_now(k, v)})
     layer = _layer_of(viewer, bare(slide))
     source = source_of(layer)
     job = HeatmapJob(
@@ -51,6 +52,11 @@ def start_job(viewer: Any, slide: Any, model: Any, **settings: Any) -> HeatmapJo
     return job
 
 
+def _is_known_now(name: str, value: Any) -> bool:
+    """Whether a setting can be checked before it is known over which layer the run goes."""
+    return name not in (*NOT_OF_RUN, "roi") and not isinstance(bare(value), Layer)
+
+
 def _resolved(
     viewer: ViewerModel, layer: Layer, source: SlideSource, settings: dict[str, Any]
 ) -> dict[str, Any]:
@@ -58,6 +64,8 @@ def _resolved(
     roi = bare(settings.get("roi"))
     if isinstance(roi, Shapes):
         settings = settings | {"roi": drawn_region(roi, layer)}
+    if "tissue" in settings:
+        settings = settings | {"tissue": marked_tissue(bare(settings["tissue"]), layer)}
     settings = {"order": "viewport"} | settings
     box = view_box(viewer, layer)
     seen = None if box is None else on_slide(box, source.shapes[0])

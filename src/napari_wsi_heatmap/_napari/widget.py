@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import Container
+from magicgui.widgets import Container, PushButton
 from qtpy.QtCore import QTimer
 
 from napari_wsi_heatmap._napari.form import SettingsForm
@@ -41,10 +41,12 @@ class HeatmapWidget(Container):
         self._viewer, self._gone = bare(napari_viewer), False
         self._form = SettingsForm(self._viewer)
         self._panel = RunPanel()
-        super().__init__(widgets=[self._form, self._panel], labels=False)
+        self._tissue = PushButton(text="Show tissue", tooltip="as a layer that can be painted on")
+        super().__init__(widgets=[self._form, self._tissue, self._panel], labels=False)
         self.native.layout().addStretch()
         self.native.setMinimumWidth(NARROWEST)
         self._panel.run_pressed.connect(self.run)
+        self._tissue.changed.connect(self.show_tissue)
         self._form.changed.connect(self._say_hint)
         MODELS.changed.connect(self.reset_choices)
         JOBS.started.connect(self._on_started)
@@ -66,6 +68,19 @@ class HeatmapWidget(Container):
         except HeatmapError as error:
             tell_error(error)
             self._panel.hint(str(error), can_run=True)
+
+    @guarded
+    def show_tissue(self, *_: Any) -> None:
+        """Show what the fields call tissue; an error is told, and the fields stay."""
+        from napari_wsi_heatmap._napari.tissue_view import show_tissue
+
+        try:
+            settings = self._form.settings()
+            if settings["window"] is None:
+                settings["window"] = MODELS.learn(self._form.model_name).window
+            show_tissue(self._viewer, self._form.slide_layer, settings)
+        except HeatmapError as error:
+            tell_error(error)
 
     @guarded
     def reset_choices(self, *_: Any) -> None:

@@ -114,7 +114,11 @@ class RunTask:
         slide = source.open()
         try:
             with polite_torch():
-                run = self._prepare(slide)
+                try:
+                    run = self._prepare(slide)
+                except HeatmapError:
+                    if not self.control.cancelled.is_set():
+                        raise
                 if self.control.cancelled.is_set():
                     return
                 planned()

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from napari_wsi_heatmap.errors import HeatmapError, ModelRunError, one_line
+from napari_wsi_heatmap.models.arithmetic import fixed_algorithms
 from napari_wsi_heatmap.models.identity import module_sha256
+from napari_wsi_heatmap.models.memory import out_of_memory
 from napari_wsi_heatmap.models.outputs import activate, as_values, select_output
 
 if TYPE_CHECKING:
@@ -70,6 +72,11 @@ class HeatmapModel(abc.ABC):
     def forward(self, batch: Tensor) -> Any:
         """Run on (N, 3, H, W), already transformed."""
 
+    @property
+    def module(self) -> torch.nn.Module | None:
+        """The layers that it runs; None for a plain function."""
+        return None
+
     def to(self, device: torch.device) -> None:  # noqa: B027 - a function has nothing to move
         """Move to `device` and set evaluation mode. Nothing to do for a plain function."""
 
@@ -82,6 +89,16 @@ class HeatmapModel(abc.ABC):
             setattr(self, name, value)
         if "activation" in settings:  # probabilities, whatever the values were before
             self.unit, self.limits = "", (0.0, 1.0)
+
+    def compiled(self) -> HeatmapModel:
+        """Return a copy whose `forward` torch compiles, once for each shape that it meets.
+
+        The compiler begins at the first call, and that raises where it cannot.
+        """
+        twin = copy.copy(self)
+        # An attribute of the copy comes before the method of its class.
+        vars(twin)["forward"] = torch.compile(self.forward, dynamic=False)
+        return twin
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Values of a batch of patches.
@@ -147,13 +164,14 @@ def inference(device: torch.device, dtype: torch.dtype = torch.float32) -> Itera
     smaller = dtype != torch.float32
     with (
         torch.inference_mode(),
+        fixed_algorithms(device),
         torch.autocast(device.type, dtype=dtype if smaller else None, enabled=smaller),
     ):
         yield
 
 
 def _run_error(error: Exception) -> ModelRunError:
-    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    memory = out_of_memory(error)
     return ModelRunError(
         f"the model raised {type(error).__name__}{_reason(error)}",
         do="choose a smaller batch_size" if memory else None,

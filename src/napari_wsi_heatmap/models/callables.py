@@ -88,6 +88,11 @@ class CallableModel(HeatmapModel):
         """Hex digest of qualified name, code, layers, weights, transform and activation."""
         return self._digest(module_sha256(self.function))
 
+    @property
+    def module(self) -> torch.nn.Module | None:
+        """The module that is called, if it is one."""
+        return self._module
+
     def forward(self, batch: torch.Tensor) -> Any:
         """Call the function."""
         return self.function(batch)

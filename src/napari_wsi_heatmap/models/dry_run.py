@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from napari_wsi_heatmap.errors import ModelOutputError
+from napari_wsi_heatmap.errors import HeatmapError, ModelOutputError, one_line
 from napari_wsi_heatmap.models.base import inference
+from napari_wsi_heatmap.models.batchsize import SMALLEST, Room, Trial, best_of, try_sizes
+from napari_wsi_heatmap.models.memory import PeakMemory, free_bytes, give_back, out_of_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_wsi_heatmap.models.base import HeatmapModel
 
-Tensor = torch.Tensor
+    Call = Callable[[torch.Tensor], torch.Tensor]
 
-LONGEST_BATCH_S: Final = 0.3
-"""A batch chosen here should not keep the first colour, or a cancel, waiting for longer."""
-LARGEST_BYTES: Final = 256 << 20
-"""float32 pixels of a batch chosen here: what a model makes of them is often ten times that."""
-SMALLEST, LARGEST = 2, 32
-"""Windows in a batch; alone in its batch a window's value can differ in the last bits."""
+Tensor = torch.Tensor
 
 RANDOM: Final = (
     "the model gives one window different values when called twice (random layers?): "
@@ -32,6 +31,11 @@ DEPENDENT: Final = (
     "dynamic quantisation?): a resumed run can differ from an uninterrupted one"
 )
 RAISED: Final = "batch size 1 became 2: alone in its batch a window can get other values"
+NOT_COMPILED: Final = "the model could not be compiled, and runs as it is: {}"
+REPEATS: Final = 3
+"""As many as two windows are timed; the shortest counts, since other programs only lengthen it."""
+REPEATS_S: Final = 0.1
+"""Unless they take longer together."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class DryRun:
     """How long a whole batch took."""
     notices: tuple[str, ...]
     """What the user should know, a line each."""
+    trials: tuple[Trial, ...] = ()
+    """Batch sizes that were tried, if none was given."""
+    compiled: bool = False
+    """Whether the compiled model did what the other one does."""
 
 
 def dry_run(
@@ -63,6 +71,8 @@ def dry_run(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
+    call: Call | None = None,
+    compiled: Call | None = None,
 ) -> DryRun:
     """Run a model on two windows, as the run will: in batches of fixed size, zero-padded.
 
@@ -73,11 +83,15 @@ def dry_run(
     patches : (2, 3, H, W) float32
         Two windows of the slide, RGB in 0…1.
     batch_size : int, optional
-        Else the model's own, else the largest power of two in 2…32 that takes ≤ 0.3 s.
+        Else the model's own, else the one that `models.batchsize` finds.
     device : torch.device, optional
         Else that of the patches.
     dtype : torch.dtype
         Precision of the run; a smaller one than float32 by autocast.
+    call : callable, optional
+        How the run calls the model, if not just by `model`.
+    compiled : callable, optional
+        The same, compiled; tried in whole batches only, since each shape is compiled anew.
 
     Returns
     -------
@@ -92,52 +106,143 @@ def dry_run(
     """
     device = patches.device if device is None else torch.device(device)
     patches = patches.to(device, torch.float32)
-    asked = model.batch_size if batch_size is None else batch_size
+    call = call or model
     model.to(device)
     with inference(device, dtype):
-        pair, seconds, alike = _in_pairs(model, patches)
+        pair, told = _in_pairs(call, patches)
         names = _names(model, pair.shape[1])
-        size = _batch_size(seconds, patches[0].nbytes) if asked is None else max(SMALLEST, asked)
+        size, trials = _batch_size(model, call, patches, pair, told.seconds, batch_size)
         if size > SMALLEST:
-            seconds, moved_alike = _in_batches(model, patches, size, pair)
-            alike = alike and moved_alike
-        notices = [] if alike else [_why_not_alike(model, patches, pair)]
-    notices += [RAISED] if asked == 1 else []
-    finite = bool(pair.isfinite().all())
-    notices += [] if finite else [_not_finite(pair)]
-    shape = None if pair.ndim == 2 else (pair.shape[2], pair.shape[3])
-    return DryRun(pair.shape[1], shape, names, size, alike, finite, seconds, tuple(notices))
+            told = told.and_then(_in_whole_batches(call, patches, size, pair))
+        notices = [] if told.alike else [_why_not_alike(call, patches, pair)]
+        works, why_not = _try_compiled(compiled, patches, size, pair)
+    told = told.and_then(works) if works else told
+    asked_for_one = model.batch_size if batch_size is None else batch_size
+    notices += [*why_not, *([RAISED] if asked_for_one == 1 else []), *_not_finite(pair)]
+    return DryRun(
+        channels=pair.shape[1],
+        map_shape=None if pair.ndim == 2 else (pair.shape[2], pair.shape[3]),
+        names=names,
+        batch_size=size,
+        independent=told.alike,
+        finite=bool(pair.isfinite().all()),
+        seconds_per_batch=told.seconds,
+        notices=tuple(notices),
+        trials=trials,
+        compiled=works is not None,
+    )
 
 
-def _in_pairs(model: HeatmapModel, patches: Tensor) -> tuple[Tensor, float, bool]:
+@dataclass(frozen=True)
+class _Told:
+    """How long a batch took, and whether a window's bits stayed the same in others."""
+
+    seconds: float
+    alike: bool
+
+    def and_then(self, later: _Told) -> _Told:
+        return _Told(later.seconds, self.alike and later.alike)
+
+
+def _in_pairs(call: Call, patches: Tensor) -> tuple[Tensor, _Told]:
     """Both windows together, swapped, and each without the other.
 
     The swap alone would not tell: the statistics of a batch do not change with its order.
     """
-    pair, _ = _timed(model, patches)  # the first call also warms up
-    swapped, seconds_swapped = _timed(model, patches.flip(0), pair)
+    pair, _ = _timed(call, patches)  # the first call also warms up
+    swapped, seconds_swapped = _timed(call, patches.flip(0), pair)
     zero = torch.zeros_like(patches[:1])
-    first, seconds_first = _timed(model, torch.cat([zero, patches[:1]]), pair)
-    second, seconds_second = _timed(model, torch.cat([patches[1:], zero]), pair)
+    first, seconds_first = _timed(call, torch.cat([zero, patches[:1]]), pair)
+    second, seconds_second = _timed(call, torch.cat([patches[1:], zero]), pair)
     alone = torch.cat([first[1:], second[:1]])
     alike = _same_bits(pair, swapped.flip(0)) and _same_bits(pair, alone)
-    return pair, min(seconds_swapped, seconds_first, seconds_second), alike
+    return pair, _Told(min(seconds_swapped, seconds_first, seconds_second), alike)
 
 
-def _in_batches(
-    model: HeatmapModel, patches: Tensor, size: int, pair: Tensor
-) -> tuple[float, bool]:
-    """Both windows in a whole batch, and swapped: the place in it must not matter."""
-    padding = patches.new_zeros(size - 2, *patches.shape[1:])
-    straight, seconds = _timed(model, torch.cat([patches, padding]), pair)
-    swapped, seconds_swapped = _timed(model, torch.cat([patches.flip(0), padding]), pair)
-    return min(seconds, seconds_swapped), _same_bits(straight[:2], swapped[:2].flip(0))
+def _batch_size(
+    model: HeatmapModel,
+    call: Call,
+    patches: Tensor,
+    pair: Tensor,
+    seconds: float,
+    given: int | None,
+) -> tuple[int, tuple[Trial, ...]]:
+    """Return the size that was given, or that the model states, or the best of those tried."""
+    asked = model.batch_size if given is None else given
+    if asked is not None:
+        return max(SMALLEST, asked), ()
+
+    def attempt(size: int) -> Trial | None:
+        return _attempt(call, patches, size, pair)
+
+    device = patches.device
+    room = Room.on(device, patches[0].nbytes, free_bytes(device))
+    trials = try_sizes(Trial(SMALLEST, seconds), attempt, room)
+    return best_of(trials).size, tuple(trials)
 
 
-def _timed(model: HeatmapModel, batch: Tensor, like: Tensor | None = None) -> tuple[Tensor, float]:
+def _attempt(call: Call, patches: Tensor, size: int, pair: Tensor) -> Trial | None:
+    """Time a whole batch; None if memory does not suffice."""
+    device = patches.device
+    try:
+        peak, batch = PeakMemory(device), _padded(patches, size)
+        taken = [_timed(call, batch, pair)[1]]
+        if device.type != "cpu":  # the first of a shape warms up
+            taken.append(_timed(call, batch, pair)[1])
+        while len(taken) < REPEATS and sum(taken) + taken[-1] < REPEATS_S:
+            taken.append(_timed(call, batch, pair)[1])
+    except (HeatmapError, RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    else:
+        return Trial(size, min(taken), peak.nbytes)
+    give_back(device)
+    return None
+
+
+def _in_whole_batches(call: Call, patches: Tensor, size: int, pair: Tensor) -> _Told:
+    """Both windows in a whole batch, and swapped: the place in it must not matter.
+
+    Where memory does not suffice, in the largest half, quarter, … that fits: so will the run.
+    """
+    while True:
+        try:
+            straight, seconds = _timed(call, _padded(patches, size), pair)
+            swapped, seconds_swapped = _timed(call, _padded(patches.flip(0), size), pair)
+            alike = _same_bits(straight[:2], swapped[:2].flip(0))
+            return _Told(min(seconds, seconds_swapped), alike)
+        except (HeatmapError, RuntimeError, MemoryError) as error:
+            if size <= SMALLEST or not out_of_memory(error):
+                raise
+        give_back(patches.device)
+        size = max(SMALLEST, size // 2)
+
+
+def _try_compiled(
+    compiled: Call | None, patches: Tensor, size: int, pair: Tensor
+) -> tuple[_Told | None, list[str]]:
+    """What the compiled model told; None, and why, if it cannot be used."""
+    if compiled is None:
+        return None, []
+    try:
+        together, _ = _timed(compiled, _padded(patches, size), pair)
+        told = _in_whole_batches(compiled, patches, size, pair)
+        alone, _ = _timed(compiled, _padded(patches[:1], size), pair)
+    except Exception as error:  # noqa: BLE001 - the model ran, so it is the compiler's
+        return None, [NOT_COMPILED.format(one_line(error, 160))]
+    alike = told.alike and _same_bits(together[:1], alone[:1])
+    return _Told(told.seconds, alike), [] if alike else [DEPENDENT]
+
+
+def _padded(patches: Tensor, size: int) -> Tensor:
+    """Patches and as many zeros as make a batch of `size`."""
+    return torch.cat([patches, patches.new_zeros(size - len(patches), *patches.shape[1:])])
+
+
+def _timed(call: Call, batch: Tensor, like: Tensor | None = None) -> tuple[Tensor, float]:
     """Values on the CPU, and how long they took; of the shape of `like`, but for N."""
     start = time.perf_counter()
-    values = model(batch.clone()).cpu()  # a model may change its input; waits for a GPU
+    values = call(batch.clone()).cpu()  # a model may change its input; waits for a GPU
     seconds = time.perf_counter() - start
     if like is not None and values.shape[1:] != like.shape[1:]:
         raise ModelOutputError(
@@ -153,23 +258,15 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a.contiguous().view(torch.int32), b.contiguous().view(torch.int32))
 
 
-def _batch_size(seconds_per_pair: float, nbytes: int) -> int:
-    size = LARGEST
-    while size > SMALLEST and (
-        seconds_per_pair * size / 2 > LONGEST_BATCH_S or nbytes * size > LARGEST_BYTES
-    ):
-        size //= 2
-    return size
-
-
-def _why_not_alike(model: HeatmapModel, patches: Tensor, pair: Tensor) -> str:
-    again, _ = _timed(model, patches)
+def _why_not_alike(call: Call, patches: Tensor, pair: Tensor) -> str:
+    again, _ = _timed(call, patches)
     return DEPENDENT if _same_bits(pair, again) else RANDOM
 
 
-def _not_finite(pair: Tensor) -> str:
+def _not_finite(pair: Tensor) -> list[str]:
     missing = int((~pair.isfinite()).sum())
-    return f"{missing} of {pair.numel()} values of two sample windows are NaN or infinite"
+    told = f"{missing} of {pair.numel()} values of two sample windows are NaN or infinite"
+    return [told] if missing else []
 
 
 def _names(model: HeatmapModel, channels: int) -> tuple[str, ...]:
