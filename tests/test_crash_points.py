@@ -39,7 +39,8 @@ class Disk:
 
     def _replace(self, source, target):
         if self.last is not None and self.points >= self.last:
-            raise self.error
+            # A new one each time: one that is raised again keeps every frame it went through.
+            raise type(self.error)(*self.error.args)
         self.points += 1
         self._rename(source, target)
 
