@@ -22,7 +22,6 @@ SLIDE_EXTENSIONS = (
 """Endings of files that hold slides, lower case."""
 PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg")
 """Endings of ordinary pictures, which are opened as slides of one level when asked for."""
-PICTURE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff")
 
 
 @dataclass(frozen=True)
@@ -134,18 +133,11 @@ def kind_of(path: str) -> str:
         os.path.isfile(os.path.join(path, name)) for name in (".zgroup", ".zattrs", "zarr.json")
     ):
         return "zarr"
-    if path.lower().endswith(PICTURE_EXTENSIONS) and _is_picture(path):
-        return "picture"
+    if path.lower().endswith(PICTURE_EXTENSIONS):
+        from napari_wsi_heatmap.slides import diagnose
+
+        return "picture" if diagnose.is_picture(path) else "file"
     return "file"
-
-
-def _is_picture(path: str) -> bool:
-    from napari_wsi_heatmap.slides import diagnose
-
-    try:
-        return os.path.isfile(path) and diagnose.read_head(path).startswith(PICTURE_MAGIC)
-    except OSError:
-        return False
 
 
 def _looked_at(path: str, kind: str) -> str | SlideFile:

@@ -62,6 +62,14 @@ def plausible(path: str, head: bytes) -> bool:
     return bool(head) and (_is_mirax(path, head) or _no_slide(head) is None)
 
 
+def is_picture(path: str) -> bool:
+    """Tell whether a path is a file that begins like a PNG or JPEG."""
+    try:
+        return os.path.isfile(path) and read_head(path).startswith((b"\x89PNG", b"\xff\xd8\xff"))
+    except OSError:
+        return False
+
+
 def _unreachable(path: str, error: OSError | ValueError) -> str:
     if isinstance(error, PermissionError):
         return "no permission to look into its folder - ask its owner, or copy the slide"

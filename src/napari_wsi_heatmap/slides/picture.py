@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from napari_wsi_heatmap.errors import SlideOpenError, SlideReadError
 from napari_wsi_heatmap.slides import (
-    PICTURE_MAGIC,
     content,
     diagnose,
     guard,
@@ -75,7 +73,9 @@ class PictureSlide(FileSlide):
 
     def _look(self, path: str) -> SlideFile:
         cause = diagnose.obvious_cause(path)
-        if cause and not is_picture(path):  # a picture is the one "cause" that is none here
+        if cause and not diagnose.is_picture(
+            path
+        ):  # a picture is the one "cause" that is none here
             raise guard.refuse(cause, path)
         try:
             return SlideFile(path, content.identities(path), content.fingerprint(path))
@@ -109,14 +109,6 @@ class PictureSlide(FileSlide):
     def close(self) -> None:
         """Release the pixels."""
         self._pixels = None
-
-
-def is_picture(path: str) -> bool:
-    """Tell whether a path is a file that begins like a PNG or JPEG."""
-    try:
-        return os.path.isfile(path) and diagnose.read_head(path).startswith(PICTURE_MAGIC)
-    except OSError:
-        return False
 
 
 def _calibration(picture: Picture) -> tuple[tuple[float, float] | None, str | None, str | None]:

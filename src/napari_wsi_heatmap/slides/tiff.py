@@ -149,7 +149,7 @@ class TiffSlide(FileSlide):
 
     def _read(self, level: int, y: int, x: int, height: int, width: int) -> tuple[Rgb, Mask | None]:
         if self._known is not None and level >= self._composed:
-            return self._composed_box(self._known, level, y, x, height, width)
+            return self._known.read_scanned(level, y, x, height, width)
         if os.getpid() != self._pid:
             self._fresh_process()
         try:
@@ -162,12 +162,6 @@ class TiffSlide(FileSlide):
                 return lenient
             raise self._read_error(error, level, y, x, height, width) from error
         return self._without_missing(box)
-
-    def _composed_box(
-        self, known: OpenSlideSlide, level: int, *box: int
-    ) -> tuple[Rgb, Mask | None]:
-        self._refuse_changed()  # OpenSlide opens the file by its name
-        return known.read_scanned(level, *box)
 
     def _warned_only(
         self, error: Exception, level: int, *box: int
@@ -186,7 +180,7 @@ class TiffSlide(FileSlide):
         ):
             return None
         try:
-            return self._composed_box(known, level, *box)
+            return known.read_scanned(level, *box)
         except SlideReadError:
             return None
 
