@@ -33,6 +33,7 @@ import torch
 from torch import nn
 
 import napari_wsi_heatmap as wh
+from napari_wsi_heatmap.devices import choose_devices
 from napari_wsi_heatmap.launch import prepare
 from napari_wsi_heatmap.models.base import inference
 
@@ -225,9 +226,7 @@ def row(name, precision, turns):
 
 def device_name(name):
     """What the device calls itself."""
-    from napari_wsi_heatmap.predict import choose_device
-
-    device = choose_device(name)
+    device = choose_devices(name, wh.load_model("tissue"))[0]
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {os.cpu_count()} cores"

@@ -220,7 +220,7 @@ def test_the_same_run_again_has_nothing_left_to_do(call, slide_path, store):
         (["--mpp", "nan"], "no number above 0"),
         (["--level", "-1"], "no whole number"),
         (["--edge", "nope"], "invalid choice"),
-        (["--tissue", "nope"], "choose one of otsu, none, variance[:T]"),
+        (["--tissue", "nope"], "choose one of otsu[:T], none, variance[:T]"),
         (["--tissue-min", "2"], "share"),
         (["--batch-size", "1"], "at least 2"),
         (["--memory", "0"], "above 0"),

@@ -14,9 +14,11 @@ import pytest
 
 import napari_wsi_heatmap as wh
 from made import mean_grey, noise_slide
+from made_features import naive_features, with_features
 from napari_wsi_heatmap import output, store
 from napari_wsi_heatmap.dense import DenseMap
 from napari_wsi_heatmap.errors import StoreError, StoreFullError
+from napari_wsi_heatmap.features import UnsavedFeatures
 from napari_wsi_heatmap.growing import GrowingMap
 from napari_wsi_heatmap.launch import prepare
 from napari_wsi_heatmap.states import DONE, state_of
@@ -63,6 +65,8 @@ class PatientWriter(StoreWriter):
 def disk(monkeypatch):
     for kind in (GrowingMap, DenseMap):
         monkeypatch.setattr(kind, "chunk", 4)
+    monkeypatch.setattr(DenseMap, "state_chunk", 4)
+    monkeypatch.setattr(UnsavedFeatures, "chunk", 4)
     monkeypatch.setattr(store, "STATE_CHUNK", 4)
     monkeypatch.setattr(store, "COARSEST", 8)
     monkeypatch.setattr(output, "StoreWriter", PatientWriter)
@@ -88,9 +92,11 @@ def refuse_lies(out, whole):
     except StoreError as error:
         assert "no heatmap" in str(error)  # noqa: PT017 - most points come after the record
         return
+    done = state_of(found.state) == DONE
     if not whole.frame.dense:
-        done = state_of(found.state) == DONE
         assert np.array_equal(found.values[:, done], whole.values[:, done])
+    if whole.features is not None:
+        assert np.array_equal(found.features[:][done], whole.features[:][done])
 
 
 def ending(error, *, last):
@@ -100,12 +106,28 @@ def ending(error, *, last):
     return nullcontext() if last else pytest.raises(StoreFullError)
 
 
-@pytest.mark.parametrize("error", [Killed(), OSError(28, "No space left on device")])
-@pytest.mark.parametrize("function", [mean_grey, quarters])
-def test_every_point(tmp_path, disk, function, error):
+FUNCTIONS = {
+    "values": mean_grey,
+    "dense": quarters,
+    "features": with_features(),
+    "dense and features": with_features(dense=True),
+}
+FULL = OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    # On a full disk the last is in `test_disk_full`.
+    [*((name, Killed()) for name in FUNCTIONS), *((name, FULL) for name in list(FUNCTIONS)[:-1])],
+)
+def test_every_point(tmp_path, disk, name, error):
+    function = FUNCTIONS[name]
     whole = compute(function, tmp_path / "whole.zarr")
     points = disk.points
     assert points > 20
+    if whole.features is not None:
+        expected = naive_features(whole, noise_slide(70, 100))
+        np.testing.assert_allclose(whole.features[:], expected, rtol=1e-6)
     for point in range(points):
         out = tmp_path / f"{point}.zarr"
         disk.fail_after(point, error)
@@ -117,5 +139,7 @@ def test_every_point(tmp_path, disk, function, error):
         found = wh.open_heatmap(out)
         assert np.array_equal(found.values, whole.values), f"point {point}"
         assert np.array_equal(found.state, whole.state), f"point {point}"
+        if whole.features is not None:
+            assert np.array_equal(found.features[:], whole.features[:]), f"point {point}"
         assert found.run["status"] == "done"
         assert not list(out.rglob("*.partial")) + list(out.glob(".run.json.*"))

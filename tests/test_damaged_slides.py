@@ -12,7 +12,7 @@ import pytest
 import napari_wsi_heatmap as wh
 from made import mean_rgb
 from made_slides import noise, smash_tile, strided, tissue, write_aperio, write_tiff
-from napari_wsi_heatmap import engine
+from napari_wsi_heatmap import slidewatch
 from napari_wsi_heatmap.errors import SlideChangedError, SlideOpenError, SlideReadError
 from napari_wsi_heatmap.launch import prepare
 from napari_wsi_heatmap.slides import open_slide
@@ -185,7 +185,7 @@ def stored(path, seed):
 @pytest.mark.parametrize("often", [True, False], ids=["looked often", "looked at its end"])
 def test_a_slide_that_changes_during_a_run(tmp_path, monkeypatch, change, backend, often):
     if often:
-        monkeypatch.setattr(engine, "CHECK_S", 0.0)
+        monkeypatch.setattr(slidewatch, "CHECK_S", 0.0)
     path, out = stored(tmp_path / "a.tif", 0), tmp_path / "a.zarr"
     other = stored(tmp_path / "other.tif", 7)
     options = {"window": 64, "stride": 64, "level": 0, "batch_size": 8, "tissue": "none"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import threading
 from contextlib import closing
 
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 import napari_wsi_heatmap as wh
 from dense_reference import BLENDS, add, frame_of, outputs, reference
 from made import quarter_means
-from napari_wsi_heatmap import dense, kept
+from made_features import with_features
+from napari_wsi_heatmap import dense, kept, output, store
+from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.dense import DenseMap
 from napari_wsi_heatmap.errors import GridError, StoreFullError
 from napari_wsi_heatmap.frame import lay_frame
@@ -23,7 +26,9 @@ from napari_wsi_heatmap.launch import prepare
 from napari_wsi_heatmap.order import REGION_SIDE, GridOrder
 from napari_wsi_heatmap.slides.array import ArraySlide
 from napari_wsi_heatmap.states import BACKGROUND, DONE, FAILED, PENDING, state_of
+from napari_wsi_heatmap.store import HeatmapStore
 from napari_wsi_heatmap.waiting import Waiting
+from napari_wsi_heatmap.writer import StoreWriter
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +110,40 @@ def test_a_preview_shows_before_a_chunk_is_complete():
     assert np.array_equal(growing.values[:, :4, :4], values[0])
     assert not growing.snapshot().chunks
     assert (growing.saved_state == PENDING).all()
+
+
+class SavingWriter(StoreWriter):
+    """Saves when the test says so."""
+
+    def __init__(self, saved, growing, note):
+        super().__init__(saved, growing, note, interval=3600)
+        SavingWriter.latest = self
+
+
+def test_only_those_chunks_of_states_are_written_that_changed(monkeypatch, tmp_path):
+    monkeypatch.setattr(DenseMap, "state_chunk", 4)
+    monkeypatch.setattr(store, "STATE_CHUNK", 4)
+    monkeypatch.setattr(output, "StoreWriter", SavingWriter)
+    on_disk, changed = {}, []
+    write = store.HeatmapStore.write_state
+
+    def write_state(self, box, states):
+        assert max(states.shape) <= 4
+        key = box[0].start, box[1].start
+        changed.append(not np.array_equal(states, on_disk.get(key, states * 0)))
+        on_disk[key] = states.copy()
+        write(self, box, states)
+
+    monkeypatch.setattr(store.HeatmapStore, "write_state", write_state)
+    run = prepare(SLIDE, quarter_means, out=tmp_path / "a.zarr", edge="drop", **SETTINGS)
+    with closing(run.pieces()) as pieces:
+        for _ in pieces:
+            SavingWriter.latest.save()
+            states = HeatmapStore.open(tmp_path / "a.zarr").state
+            assert np.array_equal(states, run.growing.saved_state)
+    assert all(changed)
+    chunks = math.prod(-(-side // 4) for side in run.plan.grid.shape)
+    assert chunks <= len(changed) < 3 * chunks  # each once, or a few times
 
 
 def test_cells_lie_where_the_window_saw_them():
@@ -205,9 +244,93 @@ def test_room_is_used_again():
     assert len(outs._slabs) == 2
 
 
+def test_room_that_was_made_lasts_for_as_many(monkeypatch):
+    monkeypatch.setattr(kept, "SLAB_BYTES", 3 * 16)
+    outs = KeptOutputs((1, 2, 2))
+    outs.keep(0, np.zeros((1, 2, 2)))
+    outs.reserve(7)
+    slabs = len(outs._slabs)
+    assert slabs == 3
+    for i in range(1, 8):
+        outs.keep(i, np.full((1, 2, 2), i))
+    assert len(outs._slabs) == slabs
+    assert all((outs.get(i) == i).all() for i in range(8))
+
+
+class ScratchDisk:
+    """Full until there is room."""
+
+    def __init__(self, monkeypatch, full=True, fits=0):
+        self.full, self.fits, self._take = full, fits, os.posix_fallocate
+        monkeypatch.setattr(os, "posix_fallocate", self.take)
+
+    def take(self, file, offset, length):
+        if self.full and self.fits <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.fits -= 1
+        self._take(file, offset, length)
+
+
+class SomebodyMakesRoom(RunControl):
+    """Presses Resume once for every time that the run waits."""
+
+    def __init__(self, disk, fits):
+        super().__init__(pauses_on_trouble=True)
+        self.disk, self.room, self.reasons = disk, fits, []
+
+    def wait_while_paused(self):
+        self.reasons.append(self.reason)
+        self.disk.fits = self.room
+        self.resume()
+        return super().wait_while_paused()
+
+
+SLIDE = ArraySlide([np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)], mpp=1)
+SETTINGS = {"window": 64, "stride": 16, "tissue": "none", "batch_size": 8}
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no room can be taken here")
+@pytest.mark.parametrize("dense_features", [False, True], ids=["dense", "dense and features"])
+@pytest.mark.parametrize("stored", [False, True], ids=["in memory", "stored"])
+@pytest.mark.parametrize("fits", [1, 3])
+def test_a_run_that_is_watched_waits_for_room_for_scratch_files(
+    monkeypatch, tmp_path, fits, stored, dense_features
+):
+    model = with_features(dense=True) if dense_features else quarter_means
+    whole = wh.compute_heatmap(SLIDE, model, progress=False, **SETTINGS)
+    small_slabs(monkeypatch)
+    disk = ScratchDisk(monkeypatch)
+    control, out = SomebodyMakesRoom(disk, fits), tmp_path / "a.zarr" if stored else None
+    run = prepare(SLIDE, model, out=out, control=control, **SETTINGS)
+    index = np.concatenate([piece.index for piece in run.pieces()])
+    assert len(control.reasons) > 2
+    assert all("no room for" in reason for reason in control.reasons)
+    assert len(index) == len(set(index)) == run.plan.grid.size  # none lost, none doubled
+    assert run.record["status"] == "done"
+    assert np.array_equal(run.heatmap.values, whole.values)
+    if dense_features:
+        assert np.array_equal(run.heatmap.features[:], whole.features)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no room can be taken here")
+def test_a_run_that_waits_for_room_can_be_cancelled_and_resumed(monkeypatch, tmp_path):
+    small_slabs(monkeypatch)
+    disk, control = ScratchDisk(monkeypatch, fits=2), RunControl(pauses_on_trouble=True)
+    run = prepare(SLIDE, quarter_means, out=tmp_path / "a.zarr", control=control, **SETTINGS)
+    threading.Timer(0.5, control.cancel).start()
+    list(run.pieces())
+    assert "no room for windows" in control.reason
+    assert wh.open_heatmap(tmp_path / "a.zarr").run["status"] == "paused"
+    disk.full = False
+    again = wh.compute_heatmap(
+        SLIDE, quarter_means, out=tmp_path / "a.zarr", progress=False, **SETTINGS
+    )
+    whole = wh.compute_heatmap(SLIDE, quarter_means, progress=False, **SETTINGS)
+    assert np.array_equal(again.values, whole.values)
+
+
 def test_no_room_for_scratch_files_ends_the_run_in_one_line_and_it_goes_on(monkeypatch, tmp_path):
-    slide = ArraySlide([np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)], mpp=1)
-    settings = {"window": 64, "stride": 16, "tissue": "none", "batch_size": 8, "progress": False}
+    slide, settings = SLIDE, SETTINGS | {"progress": False}
     whole = wh.compute_heatmap(slide, quarter_means, **settings)
     small_slabs(monkeypatch)
 

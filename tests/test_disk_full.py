@@ -1,10 +1,12 @@
-"""A full disk, at every write in turn: a run that somebody watches waits, and goes on when told to.
+"""A full or unreachable disk, at every write in turn: a run that somebody watches waits, and goes
+on when told to; a script ends, and is continued.
 
-The other half, a script that ends and is continued, is in `test_crash_points`.
+Scripts on a full disk are in `test_crash_points`.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -15,11 +17,13 @@ import pytest
 
 import napari_wsi_heatmap as wh
 from made import mean_rgb, noise_slide, quarter_means
+from made_features import with_features
 from made_slides import noise, write_tiff
 from napari_wsi_heatmap import output, store
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.dense import DenseMap
 from napari_wsi_heatmap.errors import StoreFullError
+from napari_wsi_heatmap.features import UnsavedFeatures
 from napari_wsi_heatmap.growing import GrowingMap
 from napari_wsi_heatmap.launch import prepare
 from napari_wsi_heatmap.states import DONE, state_of
@@ -43,16 +47,16 @@ class WatchedWriter(StoreWriter):
 
 
 class Disk:
-    """Is full from its n-th write on, until there is room."""
+    """Is full, or not there, from its n-th write on, until it is mended."""
 
     def __init__(self, monkeypatch):
-        self.writes, self.full_after = 0, None
+        self.writes, self.full_after, self.error = 0, None, errno.ENOSPC
         self._rename = os.replace
         monkeypatch.setattr(os, "replace", self._replace)
 
     def _replace(self, source, target):
         if self.full_after is not None and self.writes >= self.full_after:
-            raise OSError(28, "No space left on device")
+            raise OSError(self.error, os.strerror(self.error))
         self.writes += 1
         self._rename(source, target)
 
@@ -77,20 +81,38 @@ class SomebodyWatches(RunControl):
 def disk(monkeypatch):
     monkeypatch.setattr(GrowingMap, "chunk", 4)
     monkeypatch.setattr(DenseMap, "chunk", 12)
+    monkeypatch.setattr(DenseMap, "state_chunk", 4)
+    monkeypatch.setattr(UnsavedFeatures, "chunk", 4)
     monkeypatch.setattr(store, "STATE_CHUNK", 4)
     monkeypatch.setattr(store, "COARSEST", 8)
     monkeypatch.setattr(output, "StoreWriter", WatchedWriter)
     return Disk(monkeypatch)
 
 
-def compute(model, out, control):
-    run = prepare(noise_slide(70, 100), model, out=out, control=control, **SETTINGS)
+def compute(model, out, control, size=(70, 100)):
+    run = prepare(noise_slide(*size), model, out=out, control=control, **SETTINGS)
     for _ in run.pieces():
         WatchedWriter.latest.try_to_save()
     return run
 
 
-@pytest.mark.parametrize("model", [mean_rgb, quarter_means])
+MODELS = {
+    "values": mean_rgb,
+    "dense": quarter_means,
+    "features": with_features(),
+    "dense and features": with_features(dense=True),
+}
+
+
+def same(found, whole):
+    names = ("values", "state") if whole.features is None else ("values", "state", "features")
+    return all(
+        np.array_equal(getattr(found, name)[:], getattr(whole, name)[:], equal_nan=True)
+        for name in names
+    )
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_full_at_every_write(tmp_path, disk, model):
     whole = wh.compute_heatmap(noise_slide(70, 100), model, progress=False, **SETTINGS)
     compute(model, tmp_path / "whole.zarr", RunControl())
@@ -111,9 +133,53 @@ def test_full_at_every_write(tmp_path, disk, model):
         disk.full_after = None
         found = wh.open_heatmap(out)
         assert (found.run["status"], run.record["status"]) == ("done", "done")
-        assert np.array_equal(found.values, whole.values), f"write {n}"
-        assert np.array_equal(found.state, whole.state), f"write {n}"
+        assert same(found, whole), f"write {n}"
     assert paused > writes / 2
+
+
+UNREACHABLE = ("ENOENT", "EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT")
+SMALL = 50, 70
+
+
+@pytest.mark.parametrize("name", UNREACHABLE)
+def test_unreachable_at_every_write_a_run_that_is_watched_waits(tmp_path, disk, name):
+    model = MODELS["features"]
+    whole = wh.compute_heatmap(noise_slide(*SMALL), model, progress=False, **SETTINGS)
+    disk.error = getattr(errno, name)
+    compute(model, tmp_path / "whole.zarr", RunControl(), SMALL)
+    writes, reasons = disk.writes, []
+    for n in range(writes):
+        control, out = SomebodyWatches(disk), tmp_path / f"{n}.zarr"
+        disk.writes, disk.full_after = 0, n
+        try:
+            run = compute(model, out, control, SMALL)
+        except StoreFullError:
+            assert not control.reasons
+            disk.full_after = None
+            run = compute(model, out, control, SMALL)
+        disk.full_after = None
+        reasons += control.reasons
+        assert run.record["status"] == "done"
+        assert same(wh.open_heatmap(out), whole), f"write {n}"
+    assert len(reasons) > writes / 2
+    assert all(os.strerror(disk.error) in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("name", UNREACHABLE)
+def test_unreachable_at_every_write_a_script_ends_and_is_continued(tmp_path, disk, name):
+    model = MODELS["features"]
+    whole = wh.compute_heatmap(noise_slide(*SMALL), model, progress=False, **SETTINGS)
+    disk.error = getattr(errno, name)
+    compute(model, tmp_path / "whole.zarr", RunControl(), SMALL)
+    for n in range(disk.writes - 1):  # the last only adds the seconds
+        out = tmp_path / f"{n}.zarr"
+        disk.writes, disk.full_after = 0, n
+        with pytest.raises(StoreFullError, match=os.strerror(disk.error)):
+            compute(model, out, RunControl(), SMALL)
+        disk.full_after = None
+        run = compute(model, out, RunControl(), SMALL)
+        assert run.record["status"] == "done"
+        assert same(wh.open_heatmap(out), whole), f"write {n}"
 
 
 def test_a_run_that_waits_for_room_can_be_cancelled(tmp_path, disk):

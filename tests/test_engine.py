@@ -19,7 +19,7 @@ from made import (
     pyramid_slide,
     quarter_means,
 )
-from napari_wsi_heatmap import engine, growing, runfolder, store, writer
+from napari_wsi_heatmap import growing, runfolder, slidewatch, store, writer
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.errors import (
     GridError,
@@ -410,7 +410,7 @@ def slow(function, seconds=0.005):
 
 
 def test_a_slide_that_changes_stops_the_run_and_keeps_what_was_computed(tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "CHECK_S", 0.0)
+    monkeypatch.setattr(slidewatch, "CHECK_S", 0.0)
     slide = FaultySlide(noise_slide())
     pieces = wh.run(
         slide, mean_grey, window=64, tissue="none", out=tmp_path / "a.zarr", batch_size=4

@@ -383,7 +383,7 @@ def test_a_fork_leaves_the_output_to_its_parent(tmp_path, monkeypatch):
         patch.setattr(os, "getpid", lambda: 1)
         pieces.close()
     assert status(tmp_path / "a.zarr") == ("running", "")
-    run._output.close(None, "interrupted")
+    run.shares[0].output.close(None, "interrupted")
     assert status(tmp_path / "a.zarr") == ("paused", "interrupted")
 
 

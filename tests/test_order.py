@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import numpy as np
@@ -12,7 +13,12 @@ from hypothesis import strategies as st
 from napari_wsi_heatmap.coords import WindowList
 from napari_wsi_heatmap.grid import WindowSpec, lay_grid
 from napari_wsi_heatmap.order import BLOCK_SIDE, GridOrder, ListOrder
-from napari_wsi_heatmap.sparse import sparse_step, tiles_touched
+from napari_wsi_heatmap.sparse import (
+    one_of_each_square,
+    sparse_step,
+    tiles_touched,
+    tiles_under,
+)
 
 
 def grid_of(height, width, window=64, stride=64, edge="pad", down=1.0):
@@ -165,7 +171,8 @@ def test_tiles_touched_are_counted_as_if_painted(shape, window, stride, edge, ti
     for y, x in grid.origins(np.flatnonzero(sparse)).tolist():
         painted[y // tile[0] : (y + window - 1) // tile[0] + 1,
                 x // tile[1] : (x + window - 1) // tile[1] + 1] = True  # fmt: skip
-    assert tiles_touched(grid, pending, tile, step) == painted.sum()
+    assert tiles_touched(grid, sparse, tile) == painted.sum()
+    assert tiles_under(grid, np.flatnonzero(sparse), tile) == painted.sum()
 
 
 def test_stride_56_on_tiles_of_256_takes_every_32nd_window():
@@ -180,3 +187,71 @@ def test_listed_windows_each_once_and_neighbours_together():
     regions = list(iter(order.take, None))
     assert sorted(np.concatenate([r.index for r in regions]).tolist()) == list(range(3000))
     assert max(max(r.box[2:]) for r in regions) <= 2048 + 64
+
+
+def centres_of(grid, index):
+    return grid.positions(index) + np.asarray(grid.spec.footprint_level0) / 2
+
+
+def test_the_sparse_pass_is_not_done_again_by_a_later_session():
+    grid = grid_of(30_000, 30_000, 224, 224)
+    planned = np.ones(grid.shape, bool)
+    sparse = one_of_each_square(grid, planned, (256, 256), sparse_step(grid, planned, (256, 256)))
+    computed = np.zeros(grid.shape, bool)
+    computed.ravel()[sparse] = True
+    order = GridOrder(grid, planned & ~computed, order="viewport", computed=computed)
+    assert len(order.take().index) > 1
+    index = np.concatenate(taken(order))
+    assert not np.isin(sparse, index).any()
+
+
+def test_windows_that_were_looked_at_need_no_sparse_window_beside_them():
+    grid = grid_of(30_000, 30_000, 224, 224)
+    view = (10_000, 10_000, 16_000, 16_000)
+    order = GridOrder(grid, np.ones(grid.shape, bool), order="viewport", viewport=view)
+    while len(order.take().index) > 1:
+        pass
+    sparse = [order.take() for _ in range(200)]
+    assert {len(region.index) for region in sparse} == {1}
+    centres = centres_of(grid, np.concatenate([region.index for region in sparse]))
+    assert not ((centres > 10_300) & (centres < 15_700)).all(1).any()
+
+
+def passes(order):
+    """Lengths of the runs of single windows, and of larger regions, as they come."""
+    singles = [len(index) == 1 for index in taken(order)]
+    return [len(list(run)) for _, run in itertools.groupby(singles)]
+
+
+def test_a_slow_model_gets_finer_passes_before_the_blocks():
+    grid = grid_of(30_000, 30_000, 224, 224)
+    pending = np.ones(grid.shape, bool)
+    coarse = passes(GridOrder(grid, pending, order="viewport"))
+    fine = passes(GridOrder(grid, pending, order="viewport", costs=lambda: (1.0, 1e-3)))
+    asked = []
+    fast = GridOrder(grid, pending, order="viewport", costs=lambda: asked.append(1) or (1e-6, 1e-3))
+    assert passes(fast)[0] == coarse[0] == 17 * 17
+    assert asked == [1]
+    assert fine[0] > 10 * coarse[0]
+
+
+def test_finer_passes_hand_out_every_window_once():
+    grid = grid_of(20_000, 15_000, 224, 150)
+    pending = np.random.default_rng(3).random(grid.shape) < 0.4
+    order = GridOrder(grid, pending, order="viewport", costs=lambda: (1.0, 1e-3))
+    index = np.concatenate(taken(order))
+    assert sorted(index.tolist()) == np.flatnonzero(pending).tolist()
+
+
+def test_panning_wide_views_puts_first_what_the_sparse_pass_has_left_there():
+    grid = grid_of(60_000, 60_000, 256, 256)
+    order = GridOrder(grid, np.ones(grid.shape, bool), order="viewport")
+    index = [order.take().index for _ in range(20)]
+    for view in [(30_000, 30_000, 50_000, 50_000), (0, 40_000, 10_000, 60_000)]:
+        order.look_at(view)
+        index += (seen := [order.take().index for _ in range(30)])
+        centres = centres_of(grid, np.concatenate(seen))
+        assert ((centres >= view[:2]) & (centres < view[2:])).all()
+        assert {len(one) for one in seen} == {1}
+    index += taken(order)
+    assert sorted(np.concatenate(index).tolist()) == list(range(grid.size))

@@ -140,7 +140,7 @@ def test_a_kill_keeps_what_failed_and_why(tmp_path, monkeypatch, model):
     run = prepare(patchy.slide, model, out=out, **settings)
     with closing(run.pieces()) as pieces:
         list(itertools.islice(pieces, 9))
-        run._output.save()
+        run.shares[0].output.save()
         killed = wh.open_heatmap(out)
     failed = np.flatnonzero(state_of(killed.state) == FAILED).tolist()
     assert failed
@@ -149,9 +149,9 @@ def test_a_kill_keeps_what_failed_and_why(tmp_path, monkeypatch, model):
     complete(prepare(patchy.slide, model, out=out, **settings), progress=False)
     patchy.healed = True
     again = prepare(patchy.slide, model, out=out, again=True, **settings)
-    again._output.open()
+    again.shares[0].output.open()
     on_disk = wh.open_heatmap(out)  # killed before its first save
-    again._output.close(None, "interrupted")
+    again.shares[0].output.close(None, "interrupted")
     assert not (state_of(on_disk.state) == FAILED).any()
     assert on_disk.run["failed"] == []
     assert on_disk.run["counts"]["pending"] >= len(failed)

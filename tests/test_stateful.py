@@ -147,8 +147,8 @@ class Runs(RuleBasedStateMachine):
     @precondition(going)
     @rule()
     def save(self):
-        if self.run._output._writer is not None:
-            self.run._output._writer.try_to_save()
+        if self.run.shares[0].output._writer is not None:
+            self.run.shares[0].output._writer.try_to_save()
 
     @rule(times=st.integers(1, 3))
     def writes_fail(self, times):

@@ -187,7 +187,7 @@ def test_shares_that_make_no_sense(share):
 
 
 def test_an_unknown_rule_names_those_there_are():
-    with pytest.raises(GridError, match="choose one of otsu, none"):
+    with pytest.raises(GridError, match=r"choose one of otsu\[:T\], none"):
         find_tissue(noise_slide(), "magic")
 
 

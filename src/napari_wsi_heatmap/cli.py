@@ -143,7 +143,7 @@ def _add_demo(commands: Any) -> None:
 
 
 def _add_info(commands: Any) -> None:
-    parser = _add_command(commands, "info", "what a slide says about itself")
+    parser = _add_command(commands, "info", "what a slide, or a heatmap, says about itself")
     parser.add_argument("slide", metavar="SLIDE")
     parser.add_argument("--json", action="store_true", help="for programs")
 

@@ -14,17 +14,19 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.console import DONE, INTERRUPTED, SOME_FAILED, note, say
 from napari_wsi_heatmap.errors import HeatmapError, SlideError
+from napari_wsi_heatmap.report import all_notices, failed_line, not_finite_line, record_lines
+from napari_wsi_heatmap.runfolder import is_store, read_record, reading
 from napari_wsi_heatmap.slides import open_slide
 from napari_wsi_heatmap.slides.base import AS_STORED
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping
 
     from napari_wsi_heatmap.control import RunControl
     from napari_wsi_heatmap.engine import Run
@@ -33,15 +35,25 @@ if TYPE_CHECKING:
 
 
 def info(args: Namespace) -> int:
-    """Say what a slide says about itself."""
+    """Say what a slide, or a heatmap, says about itself."""
     from napari_wsi_heatmap.describe import slide_facts, slide_lines
 
+    if is_store(Path(args.slide)):
+        return _info_of_run(Path(args.slide), as_json=args.json)
     with open_slide(args.slide) as slide:
         if args.json:
             say(json.dumps(slide_facts(slide), indent=1))
         else:
             for line in slide_lines(slide):
                 say(line)
+    return DONE
+
+
+def _info_of_run(path: Path, *, as_json: bool) -> int:
+    record = read_record(path)
+    with reading(path, "the record of the run"):
+        for line in [json.dumps(record, indent=1)] if as_json else list(record_lines(record)):
+            say(line)
     return DONE
 
 
@@ -67,16 +79,26 @@ def finish(run: Run, *, quiet: bool) -> int:
     """Run to the end, or until Ctrl-C, and say how it ended."""
     from napari_wsi_heatmap.launch import complete
 
-    if not quiet:
-        for notice in (*run.plan.slide.warnings, *run.record["notices"]):
-            note(notice)
-    with cancelled_by_ctrl_c(run.control):
-        complete(run, progress=not quiet)
-    return _report(run)
+    records = [share.output.record for share in run.shares]
+    known = all_notices(records)
+    try:
+        _note_all([*run.plan.slide.warnings, *known], quiet)
+        with cancelled_by_ctrl_c(run.control):
+            complete(run, progress=not quiet)
+    finally:
+        _note_all([notice for notice in all_notices(records) if notice not in known], quiet)
+    _note_all(filter(None, [run.record["bottleneck"]]), quiet)
+    codes = {_report(share.output.record, share.output.path) for share in run.shares}
+    return max(codes, key=(DONE, SOME_FAILED, INTERRUPTED).index)
 
 
-def _report(run: Run) -> int:
-    counts, where = run.record["counts"], shlex.quote(str(run.out))
+def _note_all(lines: Iterable[str], quiet: bool) -> None:
+    for line in () if quiet else lines:
+        note(line)
+
+
+def _report(record: Mapping[str, Any], out: Path | None) -> int:
+    counts, where = record["counts"], shlex.quote(str(out))
     if counts["pending"]:
         note(
             f"interrupted: {counts['done']} windows are saved, {counts['pending']} are left; "
@@ -84,12 +106,10 @@ def _report(run: Run) -> int:
         )
         return INTERRUPTED
     if counts["failed"]:
-        note(
-            f"{counts['failed']} windows could not be read; "
-            f"try them again with: napari-wsi-heatmap resume {where} --failed"
-        )
+        again = f"try them again with: napari-wsi-heatmap resume {where} --failed"
+        note(f"{failed_line(counts)}; {again}")
     if counts["not_finite"]:
-        note(f"{counts['not_finite']} windows have values that are not finite")
+        note(not_finite_line(counts))
     say(f"{where}: {counts['done']} windows done, {counts['failed']} failed")
     return SOME_FAILED if counts["failed"] else DONE
 

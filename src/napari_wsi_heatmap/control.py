@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING, TypeVar
+
+from napari_wsi_heatmap.errors import HeatmapError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+X = TypeVar("X")
+Y = TypeVar("Y")
 
 POLL_S = 0.1
 
@@ -49,3 +58,21 @@ class RunControl:
             if self.cancelled.is_set():
                 return False
         return not self.cancelled.is_set()
+
+
+def stop_if(cancelled: threading.Event | None, doing: str, where: object = None) -> None:
+    """Raise a HeatmapError if what is being done is not wanted any more."""
+    if cancelled is not None and cancelled.is_set():
+        raise HeatmapError(f"cancelled while {doing}", where)
+
+
+def while_wanted(
+    call: Callable[[X], Y], cancelled: threading.Event | None, doing: str
+) -> Callable[[X], Y]:
+    """`call`, but a HeatmapError instead once it is not wanted any more."""
+
+    def calling(given: X) -> Y:
+        stop_if(cancelled, doing)
+        return call(given)
+
+    return calling

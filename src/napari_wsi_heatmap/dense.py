@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 from napari_wsi_heatmap.blend import blend_parts, blend_weights
-from napari_wsi_heatmap.growing import DENSE_CHUNK, GrowingMap, Snapshot, boxes_of, chunk_box
+from napari_wsi_heatmap.growing import CHUNK, DENSE_CHUNK, GrowingMap, Snapshot, chunk_box
 from napari_wsi_heatmap.kept import KeptOutputs
 from napari_wsi_heatmap.states import DONE, PENDING, STATE_BITS, state_of
 from napari_wsi_heatmap.waiting import Waiting
@@ -55,6 +55,7 @@ class DenseMap(GrowingMap):
     """
 
     chunk = DENSE_CHUNK
+    state_chunk = CHUNK
     tile = TILE
 
     def __init__(self, frame: MapFrame, state: States, blend: str = "mean") -> None:
@@ -64,6 +65,7 @@ class DenseMap(GrowingMap):
         self._side = min(self.tile, self.chunk)
         self._tiles, self._chunks = Waiting(frame, self._side), Waiting(frame, self.chunk)
         self._kept = KeptOutputs((frame.channels, *frame.patch_cells))
+        self._dirty_states: set[Chunk] = set()
         self._begin(self._chunks.below(self.pending))
 
     @property
@@ -71,9 +73,9 @@ class DenseMap(GrowingMap):
         """Number of windows whose outputs wait for their neighbours."""
         return len(self._kept)
 
-    def restore(self, values: Any, state: States) -> int:
+    def restore(self, values: Any, state: States, features: Any = None) -> int:
         """Take over saved chunks; windows that touch an unfinished chunk are computed again."""
-        lost = super().restore(values, state)
+        lost = super().restore(values, state, features)
         unfinished = self._chunks.below(self.pending)
         again = (state_of(self.state) == DONE) & self._chunks.above(unfinished)
         self.state[again] &= ~np.uint8(STATE_BITS)
@@ -90,7 +92,12 @@ class DenseMap(GrowingMap):
         tiles = unfinished.repeat(each, 0).repeat(each, 1)[:height, :width]
         self._tiles.begin(pending, tiles)
 
-    def add(self, index: Index, values: Values, state: States) -> None:
+    def reserve(self, windows: int) -> None:
+        """Make room for the outputs of so many windows, so that adding them cannot fail."""
+        super().reserve(windows)
+        self._kept.reserve(windows)
+
+    def _place(self, index: Index, values: Values, state: States) -> None:
         """Keep the outputs (n, C, h, w) of windows; blend each tile that is complete now."""
         for i, patch, new in zip(index.tolist(), values, state, strict=True):
             if state_of(new) == DONE:
@@ -114,8 +121,14 @@ class DenseMap(GrowingMap):
         complete = self._chunks.arrive(i)
         self._touch(complete)  # before its windows are settled: a snapshot takes states first
         for chunk in complete:
-            self._settled.ravel()[self._chunks.free(chunk)] = True
-        self._touch(complete)  # again: a snapshot meanwhile has the chunk, but not its windows
+            self._settle(self._chunks.free(chunk))
+
+    def _settle(self, windows: Index) -> None:
+        """Let the states of windows be saved: every chunk that they touch is complete."""
+        self._settled.ravel()[windows] = True
+        chunks = np.stack(np.divmod(windows, self.state.shape[1]), 1) // self.state_chunk
+        with self._lock:
+            self._dirty_states.update(map(tuple, np.unique(chunks, axis=0).tolist()))
 
     def _fill(self, tile: Chunk) -> None:
         """Blend all windows over a tile, in grid order."""
@@ -143,20 +156,31 @@ class DenseMap(GrowingMap):
     @property
     def saved_state(self) -> States:
         """States, with windows of incomplete chunks shown as pending."""
-        unsettled = ~self._settled
-        states = self.state.copy()
+        return self._saved_within((slice(None), slice(None)))
+
+    def _saved_within(self, box: Box) -> States:
+        # Settled first: a window's state is there before it is settled.
+        unsettled = ~self._settled[box]
+        states = self.state[box].copy()
         states[unsettled] &= ~np.uint8(STATE_BITS)
         states[unsettled] |= np.uint8(PENDING)
         return states
 
     def snapshot(self) -> Snapshot:
-        """Take complete chunks and the states of settled windows."""
-        states = self.saved_state
+        """Take complete chunks, and the states of windows that settled meanwhile."""
+        with self._lock:
+            settled, self._dirty_states = sorted(self._dirty_states), set()
+        places = [chunk_box(chunk, self.state_chunk, self.state.shape) for chunk in settled]
+        states = [(box, self._saved_within(box)) for box in places]
         chunks = self._take_dirty()
-        if not chunks:
-            return Snapshot([], [], [])
         boxes = [chunk_box(chunk, self.chunk, self.values.shape[1:]) for chunk in chunks]
-        return Snapshot(chunks, boxes, [(b, states[b]) for b in boxes_of(states.shape, 256)])
+        return Snapshot(chunks, boxes, states, settled, self._take_features())
+
+    def give_back(self, snapshot: Snapshot) -> None:
+        """Mark as changed again what a writer could not save."""
+        super().give_back(snapshot)
+        with self._lock:
+            self._dirty_states.update(snapshot.state_chunks)
 
     def _windows(self, chunk: Chunk) -> Index:
         """Flat indices of the windows that touch a chunk, in grid order."""

@@ -1,8 +1,8 @@
 """The loop: regions are read, windows cut from them, run through the model, put on the map.
 
 `Run.pieces` is all there is: one generator of `Piece` that script, console, command line, dock
-and tests consume alike. Reading goes on in threads while the model computes; a writer thread
-saves. Nothing is called back.
+and tests consume alike. Reading goes on in threads, and so does the work of each device (see
+`supply`); a writer thread saves. Nothing is called back.
 """
 
 from __future__ import annotations
@@ -15,35 +15,34 @@ import numpy as np
 
 from napari_wsi_heatmap import at_exit
 from napari_wsi_heatmap.control import RunControl
-from napari_wsi_heatmap.cut import BatchCutter
-from napari_wsi_heatmap.dense import new_map
-from napari_wsi_heatmap.errors import HeatmapError, SlideChangedError, StoreFullError
-from napari_wsi_heatmap.heatmap import Heatmap, Piece
+from napari_wsi_heatmap.errors import HeatmapError, StoreFullError
 from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.order import REGION_SIDE, GridOrder
-from napari_wsi_heatmap.output import RunOutput
 from napari_wsi_heatmap.plan import place_model
 from napari_wsi_heatmap.progress import Progress, stalled_notice
-from napari_wsi_heatmap.states import DONE, FAILED, HANGS_OVER, NOT_FINITE, count_states
+from napari_wsi_heatmap.slidewatch import SlideWatch
+from napari_wsi_heatmap.states import count_states
+from napari_wsi_heatmap.supply import UnreadableWork, plants_of, shared_devices
 from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
+from napari_wsi_heatmap.timings import Timings
+from napari_wsi_heatmap.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import Any
 
-    from numpy.typing import NDArray
-
-    from napari_wsi_heatmap.cut import Batch
     from napari_wsi_heatmap.growing import GrowingMap
-    from napari_wsi_heatmap.loader import LoadedRegion
+    from napari_wsi_heatmap.heatmap import Heatmap, Piece
     from napari_wsi_heatmap.order import Box
     from napari_wsi_heatmap.plan import Plan
+    from napari_wsi_heatmap.share import Share
+    from napari_wsi_heatmap.supply import BatchWork
 
 REGION_S = 1.0
 """Seconds of computing that a region may hold, so that slow models follow who pans."""
-CHECK_S = 5.0
-"""Seconds between looks at whether the slide's file is still the one that was opened."""
+PATIENCE_S = 1.0
+"""Seconds that the end of a run waits for the batches at hand."""
 
 
 class Run:
@@ -51,64 +50,67 @@ class Run:
 
     Parameters
     ----------
-    plan : Plan
-    out : Path, optional
-        The store; None keeps the map in memory.
+    shares : sequence of Share
+        One for each model; their plans differ in the model alone.
     control : RunControl, optional
-    model_spec : str, optional
-        What `load_model` makes the model from again, for a later resume.
-    again : bool
-        Compute windows that failed once more.
     closes_slide : bool
         Whether the slide is the run's own, to be closed at its end.
 
     Attributes
     ----------
+    plan : Plan
     growing : GrowingMap
-        The buffer that a viewer may look at while the run goes on.
+        The buffer that a viewer may look at while the run goes on. Like `plan`, `record`, `out`
+        and `heatmap` that of the first model; `shares` has those of all.
     """
 
     def __init__(
         self,
-        plan: Plan,
-        out: Path | None = None,
+        shares: Sequence[Share],
         control: RunControl | None = None,
         *,
-        model_spec: str | None = None,
-        again: bool = False,
         closes_slide: bool = False,
     ) -> None:
-        self.plan, self._closes_slide, self._begun = plan, closes_slide, False
+        self.shares, self._closes_slide, self._begun = tuple(shares), closes_slide, False
+        self.plan: Plan = shares[0].plan
+        self.growing: GrowingMap = shares[0].growing
         self.control = control or RunControl()
-        self.growing: GrowingMap = new_map(plan.frame, plan.selection.state, plan.settings.blend)
-        self._output = RunOutput(plan, self.growing, out, model_spec, again=again)
-        self._computed, self._active_s = 0, 0.0
-        self._tick = self._checked = time.monotonic()
-        self._tiles = TileCache(plan.settings.memory_bytes // 2)
-        slide = CachedSlide(plan.slide, self._tiles)
+        self._computed = 0
+        self._tick, self._watch = time.monotonic(), SlideWatch(self.plan.slide)
+        settings = self.plan.settings
+        self._tiles = TileCache(settings.memory_bytes // 2)
+        slide = CachedSlide(self.plan.slide, self._tiles)
         self._order = GridOrder(
-            plan.grid,
-            self.growing.pending,
-            slide.tile_shape(plan.grid.spec.level),
-            plan.settings.order,
-            plan.settings.viewport,
-            sparse=not plan.frame.dense,
+            self.plan.grid,
+            np.logical_or.reduce([share.growing.pending for share in shares]),
+            slide.tile_shape(self.plan.grid.spec.level),
+            settings.order,
+            settings.viewport,
+            sparse=not self.plan.frame.dense,
             most=self._windows_a_region,
         )
+        devices = shared_devices(self.shares)
+        self._timings = Timings(devices[0].type, settings.reader_threads, len(devices))
+        for share in self.shares:
+            share.output.timings = self._timings
         self._loader = Loader(
             slide,
-            plan.grid,
+            self.plan.grid,
             self._order,
             self.control.cancelled,
-            readers=plan.settings.reader_threads,
-            memory=min(plan.settings.memory_bytes // 2, self._read_ahead),
+            readers=settings.reader_threads,
+            memory=min(settings.memory_bytes // 2, self._read_ahead),
+            timings=self._timings,
         )
+        self._workers: Workers | None = None
 
     @property
     def _windows_a_region(self) -> int:
-        """What the model computes in `REGION_S`: a look elsewhere waits for the region at hand."""
-        size, seconds = self.plan.batch_size, self.plan.dry.seconds_per_batch
-        return max(size, int(size * REGION_S / max(seconds, 1e-6)))
+        """What the models compute in `REGION_S`: a look elsewhere waits for the region at hand."""
+        plans = [share.plan for share in self.shares]
+        seconds = sum(plan.dry.seconds_per_batch / plan.batch_size for plan in plans)
+        size = max(plan.batch_size for plan in plans)
+        return max(size, int(REGION_S / max(seconds, 1e-6)))
 
     @property
     def _read_ahead(self) -> int:
@@ -124,20 +126,16 @@ class Run:
         Closing the generator, cancelling, an error, the end, or the end of Python all leave the
         store complete up to the last piece, with the reason in its record.
         """
-        with self._session():
-            cutter = BatchCutter(self.plan.grid, self.plan.batch_size, self.plan.predictor.device)
-            for loaded in self._loader:
-                if loaded.failed and self._go_on(slide_now=True):
-                    yield self._fail(loaded)
-                for batch in cutter.cut(loaded):
-                    if not self._go_on():
-                        return
-                    yield self._compute(batch)
-            for batch in cutter.tail():
-                if self._go_on():
-                    yield self._compute(batch)
+        with self._session() as workers:
+            for done in workers:
+                if not self._go_on(done):
+                    return
+                for piece in done.pieces():
+                    self._count(len(piece))
+                    yield piece
             self._check_counts()
-            self._go_on(slide_now=True, saving=True)
+            self._go_on(None)
+            self._count(0)  # the time of the last save
 
     def look_at(self, viewport: Box) -> None:
         """Compute what somebody looks at next: (y0, x0, y1, x1), level-0 pixels."""
@@ -147,71 +145,67 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """What is, or would be, in ``run.json``."""
-        return self._output.record
+        return self.shares[0].output.record
 
     @property
     def out(self) -> Path | None:
         """The store; None if the map is only in memory."""
-        return self._output.path
+        return self.shares[0].output.path
 
     @property
     def heatmap(self) -> Heatmap:
         """The heatmap as it is now; it shares the run's buffer."""
-        growing = self.growing
-        return Heatmap(growing.values, growing.state, self.plan.frame, self.record, self.out)
+        return self.shares[0].heatmap
+
+    @property
+    def heatmaps(self) -> list[Heatmap]:
+        """Those of all models."""
+        return [share.heatmap for share in self.shares]
 
     @property
     def progress(self) -> Progress:
-        """How far the run has come."""
-        counts = count_states(self.growing.state)
-        planned = counts["done"] + counts["failed"] + counts["pending"]
-        rate = self._computed / self._active_s if self._active_s > 0 else 0.0
-        left = counts["pending"] / rate if rate else None
-        waiting = self._loader.still_waiting_s
-        return Progress(planned, counts["done"], counts["failed"], rate, left, waiting)
+        """How far the run has come: windows, each counted for each model."""
+        counted = [count_states(share.growing.state) for share in self.shares]
+        done, failed, pending = (
+            sum(counts[name] for counts in counted) for name in ("done", "failed", "pending")
+        )
+        active_s = self._timings.seconds["active"]
+        rate = self._computed / active_s if active_s > 0 else 0.0
+        return Progress(
+            planned=done + failed + pending,
+            done=done,
+            failed=failed,
+            per_second=rate,
+            seconds_left=pending / rate if rate else None,
+            waiting_s=self._loader.still_waiting_s,
+            shares=self._timings.shares,
+            bottleneck=self._timings.bottleneck,
+        )
 
     @property
     def notice(self) -> str:
         """What somebody who sees nothing happen should know; empty if nothing."""
         return stalled_notice(self._loader.still_waiting_s)
 
-    def _compute(self, batch: Batch) -> Piece:
-        n, shape = len(batch.index), self.plan.value_shape
-        values = self.plan.predictor(batch.patches, n, shape)  # (n, C[, h, w])
-        for halving in self.plan.predictor.halvings:
-            self._output.halved(int(batch.index[halving.row]), halving)
-        finite = np.isfinite(values.reshape(len(values), -1)).all(1)
-        state = np.where(finite, DONE, DONE | NOT_FINITE).astype(np.uint8)
-        return self._place(batch.index, values, state)
-
-    def _fail(self, loaded: LoadedRegion) -> Piece:
-        self._output.failures |= loaded.failed
-        index = np.array(sorted(loaded.failed), np.int64)
-        values = np.full((len(index), *self.plan.value_shape), np.nan, np.float32)
-        return self._place(index, values, np.full(len(index), FAILED, np.uint8))
-
-    def _place(
-        self, index: NDArray[np.int64], values: NDArray[np.float32], state: NDArray[np.uint8]
-    ) -> Piece:
-        state |= self.growing.state.ravel()[index] & np.uint8(HANGS_OVER)
-        self.growing.add(index, values, state)
-        self._count(len(index))
-        positions = self.plan.grid.positions(index)
-        return Piece(values, index, positions, state, self.plan.model.name)
-
     def _count(self, windows: int) -> None:
         now = time.monotonic()
-        self._computed, self._active_s = self._computed + windows, self._active_s + now - self._tick
+        self._computed += windows
+        self._timings.add("active", now - self._tick)
         self._tick = now
 
-    def _go_on(self, *, slide_now: bool = False, saving: bool = False) -> bool:
-        """Wait while paused; False when cancelled; raise what must stop the run."""
+    def _go_on(self, done: BatchWork | UnreadableWork | None) -> bool:
+        """Wait while paused; False when cancelled; raise what must stop the run.
+
+        Parameters
+        ----------
+        done : BatchWork or UnreadableWork, optional
+            What is to be put on the maps; None at the end, when all is saved.
+        """
         while self._wait():
-            self._check_slide(now=slide_now)
+            self._watch.look(now=not done or isinstance(done, UnreadableWork))
             try:
-                self._output.check()
-                if saving:
-                    self._output.save()
+                for share in self.shares:
+                    self._make_sure(share, done)
             except StoreFullError as full:
                 if not self.control.pauses_on_trouble:
                     raise
@@ -220,29 +214,30 @@ class Run:
                 return True
         return False
 
+    def _make_sure(self, share: Share, done: BatchWork | UnreadableWork | None) -> None:
+        """Raise StoreFullError where there is no room for what comes, or came."""
+        share.output.check()
+        if done is None:
+            with self._timings.spent("saving"):
+                share.output.save()
+        else:
+            share.growing.reserve(done.windows)
+
     def _wait(self) -> bool:
         """Wait while paused, and say so in the record; False when cancelled."""
         if not self.control.paused:
             return not self.control.cancelled.is_set()
-        self._output.paused(self.control.reason)
+        for share in self.shares:
+            share.output.paused(self.control.reason)
         going = self.control.wait_while_paused()
-        self._output.resumed()
+        for share in self.shares:
+            share.output.resumed()
         self._tick = time.monotonic()
         return going
 
-    def _check_slide(self, *, now: bool = False) -> None:
-        if not now and time.monotonic() - self._checked < CHECK_S:
-            return
-        self._checked = time.monotonic()
-        reason = self.plan.slide.changed()
-        if reason is not None:
-            raise SlideChangedError(
-                reason, self.plan.slide.path, "what was computed before is kept; begin a new output"
-            )
-
     def _check_counts(self) -> None:
         """Every window that was planned is done or failed, or somebody wanted it otherwise."""
-        left = int(np.count_nonzero(self.growing.pending))
+        left = sum(int(np.count_nonzero(share.growing.pending)) for share in self.shares)
         if left and not self.control.cancelled.is_set():
             raise HeatmapError(
                 f"{left} windows were planned and never computed",
@@ -251,21 +246,24 @@ class Run:
             )
 
     @contextmanager
-    def _session(self) -> Iterator[None]:
-        """Open output and model; close them, the loader and the slide whatever happens."""
+    def _session(self) -> Iterator[Workers]:
+        """Open outputs and models; close them, the loader and the slide whatever happens."""
         if self._begun:
             raise HeatmapError(
                 "this run was iterated before", do="start another: an output is continued"
             )
         self._begun = True
-        self._checked = self._tick = time.monotonic()
+        self._tick = time.monotonic()
         error: BaseException | None = None
         try:
             at_exit.remember(self._end_with_python)
-            place_model(self.plan.model, self.plan.predictor.device)
-            self._output.open()
-            yield
-            self._check_slide(now=True)
+            for share in self.shares:
+                place_model(share.plan.model, self.plan.devices[0])
+                share.output.open()
+            plants = plants_of(self.shares, self._loader, self._timings)
+            self._workers = Workers(plants, self.control.cancelled.is_set)
+            yield self._workers
+            self._watch.look(now=True)
         except (GeneratorExit, KeyboardInterrupt):
             raise
         except BaseException as raised:
@@ -280,18 +278,20 @@ class Run:
             if self._closes_slide:
                 each.callback(self.plan.slide.close)
             each.callback(at_exit.forget, self._end_with_python)
-            each.callback(self._output.close, error, stopped)
-            each.callback(self._note_seconds)
-            each.callback(self.plan.model.restore)
+            for share in self.shares:
+                each.callback(share.output.close, error, stopped)
+                each.callback(share.plan.model.restore)
             each.callback(self._tiles.clear)
+            each.callback(self._stop_threads)
             each.callback(self._loader.close)
+
+    def _stop_threads(self) -> None:
+        if self._workers is not None:
+            self._workers.close(PATIENCE_S)
 
     def _end_with_python(self) -> None:
         self.control.cancel()
-        self._output.close(None, "the program ended")
-
-    def _note_seconds(self) -> None:
-        seconds = self.record["seconds"]
-        spent = {"active": self._active_s, "waiting_for_reading": self._loader.wait_s}
-        for name, value in spent.items():
-            seconds[name] = round(seconds.get(name, 0.0) + value, 3)
+        self._loader.close()
+        self._stop_threads()
+        for share in self.shares:
+            share.output.close(None, "the program ended")

@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_wsi_heatmap.features import FeatureBlock, UnsavedFeatures
     from napari_wsi_heatmap.frame import MapFrame
 
     Index = NDArray[np.int64]
@@ -43,13 +44,23 @@ CHUNK = 256
 DENSE_CHUNK = 1024
 
 
+def no_windows() -> Index:
+    """Flat indices of none."""
+    return np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True)
 class Snapshot:
-    """What a writer saves: values of these boxes first, then these copies of the states."""
+    """What a writer saves: features, values of these boxes, then these copies of the states."""
 
     chunks: list[Chunk]
+    """Of the map."""
     boxes: list[Box]
     states: list[tuple[Box, States]]
+    state_chunks: list[Chunk] = field(default_factory=list)
+    """Of the states, where they are not those of the map."""
+    features: Index = field(default_factory=no_windows)
+    """Windows whose features are to be saved."""
 
 
 class GrowingMap:
@@ -60,6 +71,10 @@ class GrowingMap:
     values : (C, My, Mx) float32
         NaN where nothing is computed.
     state : (Y, X) uint8
+    features : (Y, X, D) float32 or None
+        In memory, NaN where nothing is computed; None without features, or with a store.
+    unsaved : UnsavedFeatures or None
+        Features on their way to the store, if there are any.
     version : int
         Grows with every change; a viewer compares it to know whether to draw.
     """
@@ -70,11 +85,13 @@ class GrowingMap:
         self.frame = frame
         self.state = state.copy()
         self.values = empty_values(frame.shape)
+        self.features: Values | None = None
+        self.unsaved: UnsavedFeatures | None = None
         self.version = 0
         self._dirty: set[Chunk] = set()
         self._lock = threading.Lock()
 
-    def restore(self, values: Any, state: States) -> int:
+    def restore(self, values: Any, state: States, features: Any = None) -> int:
         """Take over what an earlier run has saved.
 
         Parameters
@@ -82,6 +99,8 @@ class GrowingMap:
         values : array-like (C, My, Mx)
             May raise StoreError where a chunk is damaged.
         state : (Y, X) uint8
+        features : array-like (Y, X, D), optional
+            As `values`; they are only checked, and stay where they are.
 
         Returns
         -------
@@ -90,7 +109,7 @@ class GrowingMap:
             pending again.
         """
         self.state[:] = state
-        lost = 0
+        lost = self._forget(self._without_features(features))
         for i, j in np.ndindex(*(-(-side // self.chunk) for side in self.values.shape[1:])):
             chunk = i, j
             box = chunk_box(chunk, self.chunk, self.values.shape[1:])
@@ -104,6 +123,11 @@ class GrowingMap:
                     lost += self._forget_missing(self._done(chunk))
         self.version += 1
         return lost
+
+    def _without_features(self, saved: Any) -> Index:
+        """Flat indices of windows that are called done, and whose features are not there."""
+        unsaved = self.unsaved
+        return no_windows() if unsaved is None else unsaved.find_lost(saved, self.state)
 
     def _done(self, chunk: Chunk) -> Index:
         """Flat indices of the windows over a chunk that are called done."""
@@ -135,8 +159,48 @@ class GrowingMap:
         """(Y, X): states as they are, or will be, in the store."""
         return self.state.copy()
 
-    def add(self, index: Index, values: Values, state: States) -> None:
-        """Put the values (n, C) of windows in place, then their states (n,)."""
+    def reserve(self, windows: int) -> None:
+        """Make room for what so many windows bring, so that adding them cannot fail.
+
+        Raises
+        ------
+        StoreFullError
+            If there is none; it can be tried again.
+        """
+        if self.unsaved is not None:
+            self.unsaved.reserve(windows)
+
+    def add(
+        self, index: Index, values: Values, state: States, features: Values | None = None
+    ) -> None:
+        """Take what windows brought: features first, then values, then states.
+
+        Parameters
+        ----------
+        index : (n,) flat indices
+        values : (n, C) or (n, C, h, w)
+        state : (n,)
+        features : (n, D), optional
+            None for windows that failed.
+
+        Raises
+        ------
+        StoreFullError
+            If there is no room for them. Then nothing was changed, and it can be tried again.
+        """
+        self.reserve(len(index))
+        if features is not None:
+            self._keep(index, features)
+        self._place(index, values, state)
+
+    def _keep(self, index: Index, features: Values) -> None:
+        if self.features is not None:
+            self.features.reshape(-1, features.shape[1])[index] = features
+        if self.unsaved is not None:
+            self.unsaved.add(index, features)
+
+    def _place(self, index: Index, values: Values, state: States) -> None:
+        """Put the values of windows in place, then their states."""
         rows, cols = np.divmod(index, self.state.shape[1])
         self.values[:, rows, cols] = values.T
         self.state[rows, cols] = state
@@ -151,25 +215,41 @@ class GrowingMap:
         """Take what changed since the last snapshot; states are copied now, values later."""
         chunks = self._take_dirty()
         boxes = [chunk_box(chunk, self.chunk, self.values.shape[1:]) for chunk in chunks]
-        return Snapshot(chunks, boxes, [(box, self.state[box].copy()) for box in boxes])
+        states = [(box, self.state[box].copy()) for box in boxes]
+        return Snapshot(chunks, boxes, states, features=self._take_features())
 
     def _take_dirty(self) -> list[Chunk]:
         with self._lock:
             chunks, self._dirty = sorted(self._dirty), set()
         return chunks
 
+    def _take_features(self) -> Index:
+        # After the states were copied: windows that these call done have come with theirs.
+        return no_windows() if self.unsaved is None else self.unsaved.take()
+
+    def feature_blocks(self, snapshot: Snapshot) -> Iterator[FeatureBlock]:
+        """Features to be saved, chunk by chunk."""
+        return iter(()) if self.unsaved is None else self.unsaved.blocks(snapshot.features)
+
+    def let_go(self, snapshot: Snapshot) -> None:
+        """Forget what only waited for being saved, and is."""
+        if self.unsaved is not None:
+            self.unsaved.drop(snapshot.features)
+
     def give_back(self, snapshot: Snapshot) -> None:
         """Mark as changed again what a writer could not save."""
         with self._lock:
             self._dirty.update(snapshot.chunks)
+        if self.unsaved is not None:
+            self.unsaved.give_back(snapshot.features)
 
 
-def empty_values(shape: tuple[int, ...]) -> Values:
+def empty_values(shape: tuple[int, ...], what: str = "a map") -> Values:
     """NaN in memory, or in a scratch file that vanishes with the process if it is large."""
     nbytes = 4 * math.prod(shape)
     if nbytes <= SCRATCH_BYTES:
         return np.full(shape, np.nan, np.float32)
-    values = scratch_values(shape, "a map")
+    values = scratch_values(shape, what)
     values.fill(np.nan)
     return values
 
@@ -183,25 +263,25 @@ def scratch_values(shape: tuple[int, ...], what: str) -> Values:
         If there is no room for it; names what it was for.
     """
     nbytes = 4 * math.prod(shape)
-    with tempfile.TemporaryFile(prefix="wsi-heatmap-") as scratch:  # the array keeps it, nameless
-        _reserve(scratch.fileno(), nbytes, what)
-        values: Values = np.memmap(scratch, np.float32, "w+", shape=shape)
-    return values
-
-
-def _reserve(file: int, nbytes: int, what: str) -> None:
-    """Take the room of a scratch file now: later, a full disk would end the process."""
     try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file, 0, nbytes)
-        elif shutil.disk_usage(tempfile.gettempdir()).free < nbytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with tempfile.TemporaryFile(prefix="wsi-heatmap-") as scratch:  # the array keeps it
+            _reserve(scratch.fileno(), nbytes)
+            values: Values = np.memmap(scratch, np.float32, "w+", shape=shape)
     except OSError as error:
         raise StoreFullError(
             f"no room for {what} of {nbytes >> 20} MB while it grows: {error.strerror}",
-            tempfile.gettempdir(),
+            tempfile.tempdir,
             "make room there, set TMPDIR to another disk, or use a larger stride",
         ) from error
+    return values
+
+
+def _reserve(file: int, nbytes: int) -> None:
+    """Take the room of a scratch file now: later, a full disk would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, nbytes)
+    elif shutil.disk_usage(tempfile.gettempdir()).free < nbytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def chunk_box(chunk: Chunk, side: int, shape: tuple[int, ...]) -> Box:

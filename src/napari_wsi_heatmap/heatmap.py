@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_wsi_heatmap.errors import ExportError, StoreError
+from napari_wsi_heatmap.features import CHUNK
 from napari_wsi_heatmap.frame import MapFrame
 from napari_wsi_heatmap.grid import WindowGrid, WindowSpec
+from napari_wsi_heatmap.growing import boxes_of
 from napari_wsi_heatmap.states import DONE, state_of
 
 if TYPE_CHECKING:
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.slides.base import Slide
+
+
+LARGEST_TABLE = 2 << 30
+"""Bytes of features in a table in memory."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Piece:
         See `napari_wsi_heatmap.states`.
     model : str
         Name of the model.
+    features : (N, D) float32 or None
+        None if the model gives none, and for windows that could not be read.
     """
 
     values: NDArray[np.float32]
@@ -44,6 +53,7 @@ class Piece:
     positions: NDArray[np.float64]
     state: NDArray[np.uint8]
     model: str
+    features: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -67,6 +77,8 @@ class Heatmap:
         The record of the run.
     path : Path or None
         The store; None for one in memory.
+    features : (Y, X, D) array or None
+        What the model gave beside the values; None if it gave none.
     """
 
     def __init__(
@@ -76,7 +88,9 @@ class Heatmap:
         frame: MapFrame,
         run: Mapping[str, Any],
         path: Path | None = None,
+        features: NDArray[np.float32] | None = None,
     ) -> None:
+        self._features: Any = features
         self._values, self.state = values, state
         self.frame, self.grid = frame, frame.grid
         self.run, self.path = dict(run), path
@@ -88,6 +102,25 @@ class Heatmap:
         if not isinstance(self._values, np.ndarray):
             self._values = np.asarray(self._values[:])
         return self._values
+
+    @property
+    def features(self) -> Any:
+        """(Y, X, D) float32, NaN where nothing was computed; None if the model gave none.
+
+        From a store they are read where they are indexed, and never kept: index a part, or hand
+        it to ``dask.array.from_array``. While a run goes on they are those last saved.
+        """
+        if self._features is None and self.path is not None and self._length is not None:
+            from napari_wsi_heatmap.store import HeatmapStore
+
+            self._features = HeatmapStore.open(self.path).features
+        return self._features
+
+    @property
+    def _length(self) -> int | None:
+        """D, as the record has it."""
+        length: int | None = self.run.get("plan", {}).get("features")
+        return length
 
     @property
     def positions(self) -> NDArray[np.float64]:
@@ -122,13 +155,44 @@ class Heatmap:
         means = [_mean_of_finite(self.values[:, *box]) for box in boxes]
         return index, np.array(means, np.float32).reshape(len(index), len(self.names))
 
-    def to_dataframe(self) -> Any:
+    def window_features(self) -> NDArray[np.float32]:
+        """Features (n, D) of the windows that are done, in grid order.
+
+        Memory bound: what it returns, and one chunk of the store.
+
+        Raises
+        ------
+        StoreError
+            If the model gave none, or they are damaged.
+        """
+        done, features = state_of(self.state) == DONE, self.features
+        if features is None:
+            raise StoreError("there are no features", self.path, "run a model that gives some")
+        rows = np.cumsum(done).reshape(done.shape) - 1
+        found = np.empty((np.count_nonzero(done), features.shape[2]), np.float32)
+        for box in boxes_of(done.shape, CHUNK):
+            if done[box].any():
+                found[rows[box][done[box]]] = features[box][done[box]]
+        return found
+
+    def to_dataframe(self, *, features: bool = True) -> Any:
         """Windows that are done as a pandas DataFrame.
+
+        Parameters
+        ----------
+        features : bool
+            With a column for each feature, if there are any.
 
         Returns
         -------
         pandas.DataFrame
-            Columns x, y (top-left, level-0 pixels), then one per output; in grid order.
+            Columns x, y (top-left, level-0 pixels), then one per output, then latent_0,
+            latent_1, … of the features; in grid order.
+
+        Raises
+        ------
+        ExportError
+            If the features would take more than `LARGEST_TABLE` bytes.
         """
         import pandas as pd
 
@@ -136,7 +200,19 @@ class Heatmap:
         positions = self.grid.positions(index)
         columns: dict[str, Any] = {"x": positions[:, 1], "y": positions[:, 0]}
         columns |= {name: values[:, c] for c, name in enumerate(self.names)}
+        if features and self.features is not None:
+            self._refuse_large_table(len(index))
+            columns |= {f"latent_{d}": f for d, f in enumerate(self.window_features().T)}
         return pd.DataFrame(columns)
+
+    def _refuse_large_table(self, windows: int) -> None:
+        nbytes = 4 * windows * self.features.shape[2]
+        if nbytes > LARGEST_TABLE:
+            raise ExportError(
+                f"a table of the features of {windows} windows would take {nbytes >> 20} MB",
+                self.path,
+                "leave them out (features=False), or read heatmap.features piece by piece",
+            )
 
     def export(self, path: str | Path, *, slide: Slide | None = None, **options: Any) -> Path:
         """Write it as another format, chosen by the file's ending: csv, png.
@@ -191,7 +267,7 @@ def open_heatmap(path: str | Path) -> Heatmap:
         if record.get("kind") == LIST:
             return open_list(path, record)
         frame = frame_from_json(record["frame"])
-        store.refuse_misfit(frame)
+        store.refuse_misfit(frame, record["plan"].get("features"))
         return Heatmap(store.values, store.state, frame, record, path)
 
 

@@ -28,10 +28,12 @@ class KeptOutputs:
     ----------
     shape : tuple of int
         (C, h, w) of an output, float32.
+    what : str
+        What they are, for the message that there is no room.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._shape = shape
+    def __init__(self, shape: tuple[int, ...], what: str = "windows") -> None:
+        self._shape, self._what = shape, what
         self._each = max(1, SLAB_BYTES // (4 * math.prod(shape)))
         self._slabs: list[Values] = []
         self._free: list[int] = []
@@ -40,6 +42,17 @@ class KeptOutputs:
     def __len__(self) -> int:
         """Number of outputs."""
         return len(self._slots)
+
+    def reserve(self, outputs: int) -> None:
+        """Make room, so that the next so many are kept without fail.
+
+        Raises
+        ------
+        StoreFullError
+            If that needs a scratch file, and there is no room for one.
+        """
+        while len(self._free) < outputs:
+            self._grow()
 
     def keep(self, i: int, output: Values) -> None:
         """Copy the output of a window.
@@ -79,10 +92,10 @@ class KeptOutputs:
     def _grow(self) -> None:
         shape = self._each, *self._shape
         in_memory = not self._slabs or (len(self._slabs) + 1) * self._bytes <= MEMORY_BYTES
-        slab = np.empty(shape, np.float32) if in_memory else scratch_values(shape, "windows")
+        slab = np.empty(shape, np.float32) if in_memory else scratch_values(shape, self._what)
         first = len(self._slabs) * self._each
         self._slabs.append(slab)
-        self._free = list(range(first + self._each - 1, first - 1, -1))
+        self._free[:0] = range(first + self._each - 1, first - 1, -1)  # the lowest is used first
 
     @property
     def _bytes(self) -> int:

@@ -12,26 +12,31 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.engine import Run
-from napari_wsi_heatmap.errors import ModelLoadError, StoreError
+from napari_wsi_heatmap.errors import StoreError
 from napari_wsi_heatmap.listmap import LIST
 from napari_wsi_heatmap.models import BUILTIN, load_model
-from napari_wsi_heatmap.plan import plan_run
 from napari_wsi_heatmap.progress import telling
-from napari_wsi_heatmap.recorded import (
-    recorded_backend,
-    recorded_model,
-    refuse_other_colours,
-    settings_for,
-)
-from napari_wsi_heatmap.runfolder import folder_of, read_record, reading, refuse_foreign
+from napari_wsi_heatmap.recorded import recorded_backend, refuse_other_colours
+from napari_wsi_heatmap.report import logging_notices
+from napari_wsi_heatmap.runfolder import folder_of, reading, refuse_foreign
 from napari_wsi_heatmap.settings import RunSettings
+from napari_wsi_heatmap.several import (
+    names_of,
+    outputs_of,
+    plan_all,
+    recorded_models,
+    recorded_runs,
+    refuse_other_slides,
+)
+from napari_wsi_heatmap.share import Share
 from napari_wsi_heatmap.slides import open_slide
 from napari_wsi_heatmap.slides.base import AS_STORED, Slide
 from napari_wsi_heatmap.windowlist import predict_list
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -59,11 +64,13 @@ def run(
     ----------
     slide : path or Slide
         A path is opened, and closed when the run ends.
-    model : str, HeatmapModel, nn.Module or callable
-        See `load_model`.
+    model : str, HeatmapModel, nn.Module or callable, or a list of these
+        See `load_model`. Several models see the same windows, each read once; ``piece.model``
+        names the one that a piece is of.
     out : path, optional
-        OME-Zarr store to write. One that holds a run of the same plan is continued; one with
-        another plan, or a folder of something else, is refused.
+        OME-Zarr store to write; for several models a folder, in which each has its own,
+        ``<name>.zarr``. One that holds a run of the same plan is continued; one with another
+        plan, or a folder of something else, is refused.
     control : RunControl, optional
         To pause or cancel from another thread.
     trust : str or bool, optional
@@ -85,7 +92,12 @@ def run(
     -----
     Memory bound: `memory` MB for regions and tiles, one batch on the device, and the map.
     """
-    return prepare(slide, model, out=out, control=control, trust=trust, **settings).pieces()
+    return _logging(prepare(slide, model, out=out, control=control, trust=trust, **settings))
+
+
+def _logging(run: Run) -> Iterator[Piece]:
+    with logging_notices([share.output.record for share in run.shares]):
+        yield from run.pieces()
 
 
 def compute_heatmap(
@@ -95,7 +107,7 @@ def compute_heatmap(
     out: PathLike | None = None,
     progress: bool = True,
     **settings: Any,
-) -> Heatmap:
+) -> Any:
     """Run a model over a slide to its end.
 
     Parameters
@@ -104,8 +116,16 @@ def compute_heatmap(
         As for `run`.
     progress : bool
         Show a bar on stderr.
+
+    Returns
+    -------
+    Heatmap, or list of Heatmap
+        A list if `model` is one.
     """
-    return complete(prepare(slide, model, out=out, **settings), progress=progress)
+    planned = prepare(slide, model, out=out, **settings)
+    with logging_notices([share.output.record for share in planned.shares]):
+        heatmap = complete(planned, progress=progress)
+    return planned.heatmaps if isinstance(model, (list, tuple)) else heatmap
 
 
 def prepare(
@@ -132,32 +152,40 @@ def prepare(
     Run
         ``run.pieces()`` iterates it, `complete` runs it to its end.
     """
-    asked = RunSettings.of(settings)
-    return _planned(slide, model, asked, out=out, control=control, trust=trust, again=again)
+    asked, path = RunSettings.of(settings), None if out is None else folder_of(out)
+    several = isinstance(model, (list, tuple))
+    if path is not None and not several:
+        refuse_foreign(path)
+    models = [load_model(one, trust=trust) for one in (model if several else [model])]
+    outputs = outputs_of(path, names_of(models)) if several else [path]
+    return _planned(slide, models, outputs, asked, control=control, again=again)
 
 
 def _planned(
     slide: SlideLike,
-    model: Any,
+    models: Sequence[HeatmapModel],
+    outputs: Sequence[Path | None],
     asked: RunSettings,
     *,
-    out: PathLike | None,
     control: RunControl | None,
-    trust: str | bool | None = None,
     again: bool = False,
     mpp: list[float] | None = None,
 ) -> Run:
-    path = None if out is None else folder_of(out)
-    if path is not None:
-        refuse_foreign(path)
-    loaded = _load(model, trust)
-    with _opened(slide, asked.icc, mpp, recorded_backend(path)) as (opened, ours):
-        refuse_other_colours(path, opened)
+    """Plan a run of models that write to `outputs`."""
+    with _opened(slide, asked.icc, mpp, recorded_backend(outputs[0])) as (opened, ours):
+        for path in outputs:
+            refuse_other_colours(path, opened)
         # A slide that was handed over in sRGB must be so again when the run is resumed.
-        converted = asked.icc or opened.colours != AS_STORED
-        settings = replace(settings_for(path, asked), icc=converted)
-        plan = plan_run(opened, loaded, settings, None if control is None else control.cancelled)
-        return Run(plan, path, control, model_spec=_spec_of(loaded), again=again, closes_slide=ours)
+        asked = replace(asked, icc=asked.icc or opened.colours != AS_STORED)
+        cancelled = None if control is None else control.cancelled
+        plans = plan_all(opened, models, outputs, asked, cancelled)
+        shares = [
+            Share(plan, path, _spec_of(model), again=again, name=name)
+            for plan, path, model, name in zip(
+                plans, outputs, models, names_of(models), strict=True
+            )
+        ]
+        return Run(shares, control, closes_slide=ours)
 
 
 @contextmanager
@@ -176,14 +204,6 @@ def _opened(
         raise
 
 
-def _load(model: Any, trust: str | bool | None) -> HeatmapModel:
-    if isinstance(model, (list, tuple)):
-        raise ModelLoadError(
-            f"{len(model)} models in one run are not supported yet", do="run them one by one"
-        )
-    return load_model(model, trust=trust)
-
-
 def complete(run: Run, *, progress: bool = True) -> Heatmap:
     """Iterate a run to its end, with a bar on stderr."""
     from tqdm import tqdm
@@ -191,7 +211,7 @@ def complete(run: Run, *, progress: bool = True) -> Heatmap:
     begun = run.progress
     # A run that cannot begin fails at once, in one line that no bar has broken.
     bar = tqdm(total=begun.planned, initial=begun.done, unit="win", disable=not progress, delay=0.2)
-    with bar, telling(bar, lambda: run.notice):
+    with bar, telling(bar, lambda: run.notice or run.progress.shares):
         for piece in run.pieces():
             bar.update(len(piece))
     return run.heatmap
@@ -210,24 +230,25 @@ def resume(
     Parameters
     ----------
     out : path
-        The store.
+        The store, or the folder of a run of several models.
     slide, model : optional
         Where the slide lies now; the model, if it was handed over in Python.
     again : bool
         Compute windows that failed once more.
     """
-    path = folder_of(out)
-    record = read_record(path)
-    if record.get("kind") == LIST:
+    runs = recorded_runs(folder_of(out))
+    path, record = runs[0]
+    if any(record.get("kind") == LIST for _, record in runs):
         raise StoreError("a list of windows is never continued", path, "begin a new output")
     with reading(path, "the record of the run"):
-        asked = RunSettings.of(
-            record["settings"] | {"batch_size": record["plan"]["batch_size"]},
-        )
+        refuse_other_slides(runs)
+        size = record["plan"]["batch_size"] if len(runs) == 1 else None
+        asked = RunSettings.of(record["settings"] | {"batch_size": size})
         slide = record["slide"]["path"] if slide is None else slide
         mpp = record["slide"]["mpp"]
-        model = recorded_model(record, path) if model is None else model
-    return _planned(slide, model, asked, out=path, control=control, again=again, mpp=mpp)
+        given = recorded_models(runs) if model is None else [model]
+    models, outputs = [load_model(one) for one in given], [path for path, _ in runs]
+    return _planned(slide, models, outputs, asked, control=control, again=again, mpp=mpp)
 
 
 def predict_windows(
@@ -256,7 +277,7 @@ def predict_windows(
         In the order of `coords`; NaN for windows that cannot be read.
     """
     asked, path = RunSettings.of(settings), None if out is None else folder_of(out)
-    loaded = _load(model, trust)
+    loaded = load_model(model, trust=trust)
     with _opened(slide, asked.icc) as (opened, ours):
         values = predict_list(opened, loaded, coords, asked, path)
         if ours:

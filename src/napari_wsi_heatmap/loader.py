@@ -15,12 +15,15 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from napari_wsi_heatmap.errors import SlideReadError
+from napari_wsi_heatmap.reused import ReusedArrays
+from napari_wsi_heatmap.timings import Timings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +80,8 @@ class Loader:
         Number of threads.
     memory : int
         Bytes of region pixels at most.
+    timings : Timings, optional
+        Gets what the threads spend on reading.
     """
 
     def __init__(
@@ -88,14 +93,16 @@ class Loader:
         *,
         readers: int = 2,
         memory: int = 192 << 20,
+        timings: Timings | None = None,
     ) -> None:
         self._slide, self._windows, self._order = slide, windows, order
-        self._cancel = cancel
+        self._cancel, self._timings = cancel, timings or Timings()
         self._closed = threading.Event()
-        self._ready: queue.SimpleQueue[LoadedRegion | BaseException | None] = queue.SimpleQueue()
-        self._budget = _ByteBudget(memory)
+        self._ready: queue.Queue[LoadedRegion | BaseException | None] = queue.Queue()
+        self._budget, self._arrays = _ByteBudget(memory), ReusedArrays()
         self._readers = max(1, readers)
-        self.wait_s = 0.0
+        self._starting, self._started = threading.Lock(), False
+        self._working = self._readers  # threads that have not said that they are through
         self._waiting_since: float | None = None
 
     @property
@@ -105,20 +112,19 @@ class Loader:
         return 0.0 if since is None else time.monotonic() - since
 
     def __iter__(self) -> Iterator[LoadedRegion]:
-        for number in range(self._readers):
-            threading.Thread(target=self._work, name=f"wsi-reader-{number}", daemon=True).start()
-        finished = 0
-        while finished < self._readers and not self._stopped:
-            self._waiting_since = time.monotonic()
-            item = self._next()
-            self._waiting_since = None
-            if isinstance(item, LoadedRegion):
-                yield item
-                self._budget.give_back(item.pixels.nbytes)
-            elif isinstance(item, BaseException):
+        """Yield regions; several threads may iterate at once, and share them."""
+        self._start()
+        while (item := self._next()) is not None:
+            if isinstance(item, BaseException):
                 raise item
-            else:
-                finished += item is None and not self._stopped
+            yield item
+            self._budget.give_back(item.pixels.nbytes)
+
+    def _start(self) -> None:
+        with self._starting:
+            begun, self._started = self._started, True
+        for number in range(0 if begun else self._readers):
+            threading.Thread(target=self._work, name=f"wsi-reader-{number}", daemon=True).start()
 
     def close(self) -> None:
         """Stop the threads after the read at hand, without waiting for them."""
@@ -129,17 +135,24 @@ class Loader:
         return self._closed.is_set() or self._cancel.is_set()
 
     def _next(self) -> LoadedRegion | BaseException | None:
-        began = time.monotonic()
-        while not self._stopped:
-            try:
-                item = self._ready.get(timeout=POLL_S)
-            except queue.Empty:
-                continue
-            finally:
-                now = time.monotonic()
-                self.wait_s, began = self.wait_s + now - began, now
-            return item
-        return None
+        """The next region; None at the end, or when stopped."""
+        self._waiting_since = time.monotonic()
+        try:
+            while not self._stopped and self._working > 0:
+                with suppress(queue.Empty):
+                    item = self._ready.get(timeout=POLL_S)
+                    if item is not None:
+                        return item
+                    self._a_reader_is_through()
+            return None
+        finally:
+            self._waiting_since = None
+
+    def _a_reader_is_through(self) -> None:
+        with self._starting:
+            self._working -= 1
+        if self._working <= 0:
+            self._ready.put(None)  # for whoever else waits
 
     def _work(self) -> None:
         try:
@@ -147,7 +160,9 @@ class Loader:
                 nbytes = 3 * region.box[2] * region.box[3]
                 if not self._budget.take(nbytes, lambda: self._stopped):
                     return
-                self._ready.put(self._load(region))
+                with self._timings.spent("reading", nbytes):
+                    loaded = self._load(region)
+                self._ready.put(loaded)
         # Even a SystemExit: a thread that ends without a word would be waited for for ever.
         except BaseException as error:  # noqa: BLE001 - carried over to the consumer's thread
             self._ready.put(error)
@@ -155,8 +170,10 @@ class Loader:
             self._ready.put(None)
 
     def _load(self, region: Region) -> LoadedRegion:
+        room = self._arrays.empty((*region.box[2:], 3), np.uint8)
         try:
-            return LoadedRegion(region, self._slide.read_region(self._level, *region.box))
+            pixels = self._slide.read_region(self._level, *region.box, out=room)
+            return LoadedRegion(region, pixels)
         except SlideReadError:
             return self._load_windows(region)
 

@@ -38,6 +38,7 @@ class StoreLock:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         try:
             self._file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
@@ -72,6 +73,23 @@ class StoreLock:
         os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
         os.write(self._file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+
+    def refuse_gone(self) -> None:
+        """Raise StoreFullError where the folder that was locked is not there any more."""
+        try:
+            there, ours = os.stat(self._folder / NAME), os.fstat(self._file)
+        except OSError as error:
+            raise StoreFullError(
+                f"cannot be reached: {error.strerror}",
+                self._folder,
+                "see that its drive is there, then resume",
+            ) from error
+        if not os.path.samestat(there, ours):
+            raise StoreFullError(
+                "another folder is there than the run has locked",
+                self._folder,
+                "end the run, then resume it",
+            )
 
     def release(self) -> None:
         """Free it; releasing again does nothing."""

@@ -4,37 +4,43 @@ An order hands out `Region`s: boxes that are read once and hold one or many wind
 regions share tiles of the file, so work moves in blocks of about 8192 px; within a block regions
 come in raster order. Every pending window is handed out exactly once, whatever the order.
 
+What somebody draws comes before all that, and then what is looked at, when it is no more than a
+block; the pass at hand goes on afterwards.
+
 Threads may take regions and move the viewport at the same time.
 """
 
 from __future__ import annotations
 
-import math
+import itertools
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsi_heatmap.sparse import sparse_step
+from napari_wsi_heatmap.blocks import BLOCK_SIDE as BLOCK_SIDE
+from napari_wsi_heatmap.blocks import REGION_SIDE as REGION_SIDE
+from napari_wsi_heatmap.blocks import block_cells, region_cells, windows_within
+from napari_wsi_heatmap.drawn import DrawnRegion
+from napari_wsi_heatmap.sparse import nested_steps, one_of_each_square, sparse_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
+    from typing_extensions import TypeIs
 
+    from napari_wsi_heatmap.blocks import Block
     from napari_wsi_heatmap.coords import WindowList
     from napari_wsi_heatmap.grid import WindowGrid
 
     Mask = NDArray[np.bool_]
     Index = NDArray[np.int64]
     Box = tuple[float, float, float, float]
+    Polygon = NDArray[np.float64]
 
 ORDERS = ("viewport", "raster")
-REGION_SIDE = 2048
-"""px: side of a region. Larger ones save little, smaller ones decode border tiles more often."""
-BLOCK_SIDE = 8192
-"""px: within it a cache of decoded tiles is enough to decode each tile once."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,11 @@ class GridOrder:
         Whether a sparse pass comes first (``order="viewport"`` only).
     most : int, optional
         Windows in a region at most: what is read is computed before what is looked at next.
+    computed : (Y, X) bool, optional
+        Windows of an earlier session: the sparse pass leaves out their surroundings.
+    costs : callable, optional
+        Asked when the sparse pass is over: seconds of the model for a window, seconds of reading
+        for a tile. Further passes follow where they cost next to nothing, see `nested_steps`.
     """
 
     def __init__(
@@ -84,12 +95,17 @@ class GridOrder:
         *,
         sparse: bool = True,
         most: int | None = None,
+        computed: Mask | None = None,
+        costs: Callable[[], tuple[float, float]] | None = None,
     ) -> None:
         self.grid = grid
         self._pending = pending.copy()
+        self._planned = pending.copy() if computed is None else pending | computed
+        self._costs = costs
         self._lock = threading.Lock()
         self._viewport = viewport
-        self._cells = _region_cells(grid, most)
+        self._cells = region_cells(grid, most)
+        self._drawn: Iterator[Region] = iter(())
         self._looked_at: Iterator[Region] = iter(())
         self._current: Iterator[Region] = iter(())
         self._passes = self._raster() if order == "raster" else self._by_viewport(tile, sparse)
@@ -100,19 +116,31 @@ class GridOrder:
         """Next region, or None when every pending window was handed out."""
         with self._lock:
             while True:
-                region = self._take_from(self._looked_at) or self._take_from(self._current)
-                if region is not None:
-                    return region
+                for regions in (self._drawn, self._looked_at, self._current):
+                    if (region := self._take_from(regions)) is not None:
+                        return region
                 following = next(self._passes, None)
                 if following is None:
                     return None
                 self._current = following
 
-    def look_at(self, viewport: Box) -> None:
-        """What somebody looks at now, level-0 pixels, comes next; then the pass at hand goes on."""
+    def look_at(self, place: Box | Sequence[Polygon]) -> None:
+        """Put first what somebody looks at, or has drawn; then the pass at hand goes on.
+
+        Parameters
+        ----------
+        place : (y0, x0, y1, x1) or sequence of (N, 2) polygons
+            Level-0 pixels. A box is what is on view; it takes the place of the one before, and
+            one larger than a block only decides which block is next. Polygons are a region that
+            was drawn: it comes first, however large, and is not forgotten when the view moves.
+        """
         with self._lock:
-            self._viewport = viewport
-            self._looked_at = self._viewport_regions()
+            if _is_box(place):
+                self._viewport = place
+                self._looked_at = self._viewport_regions()
+            else:
+                drawn = DrawnRegion(self.grid, place, self._cells)
+                self._drawn = itertools.chain(self._drawn_regions(drawn), self._drawn)
 
     def __iter__(self) -> Iterator[Region]:
         return iter(self.take, None)
@@ -131,31 +159,63 @@ class GridOrder:
 
     def _by_viewport(self, tile: tuple[int, int], sparse: bool) -> Iterator[Iterator[Region]]:
         if sparse:
-            yield self._sparse_pass(tile)
+            step = sparse_step(self.grid, self._planned, tile)
+            yield self._sparse_pass(tile, step)
+            for finer in self._finer_steps(tile, step):
+                yield self._sparse_pass(tile, finer)
         while (block := self._nearest_block()) is not None:
             yield self._regions(*block)
 
-    def _regions(self, rows: slice, cols: slice) -> Iterator[Region]:
+    def _finer_steps(self, tile: tuple[int, int], step: int) -> tuple[int, ...]:
+        if self._costs is None:
+            return ()
+        return nested_steps(self.grid, self._pending, tile, step, *self._costs())
+
+    def _sparse_pass(self, tile: tuple[int, int], step: int) -> Iterator[Region]:
+        """One window of each square that has none yet; those that are looked at first."""
+        known = self._planned & ~self._pending
+        left = one_of_each_square(self.grid, self._pending, tile, step, known)
+        while len(left):
+            sorted_for, left = self._viewport, self._seen_first(left)
+            while len(left) and self._viewport == sorted_for:
+                yield region_of(left[:1], self.grid)
+                left = left[1:]
+
+    def _seen_first(self, index: Index) -> Index:
+        rows, cols = np.divmod(index, self.grid.shape[1])
+        unseen = ~(self._seen(0)[rows] & self._seen(1)[cols])
+        return index[np.argsort(unseen, kind="stable")]
+
+    def _regions(
+        self, rows: slice, cols: slice, drawn: DrawnRegion | None = None
+    ) -> Iterator[Region]:
         """Regions of the pending windows of a part of the lattice, in raster order."""
         i0, i1, _ = rows.indices(self.grid.shape[0])
         j0, j1, _ = cols.indices(self.grid.shape[1])
         for i in range(i0, i1, self._cells[0]):
             for j in range(j0, j1, self._cells[1]):
-                part = self._pending[
-                    i : min(i1, i + self._cells[0]), j : min(j1, j + self._cells[1])
-                ]
+                box = np.s_[i : min(i1, i + self._cells[0]), j : min(j1, j + self._cells[1])]
+                part = self._pending[box]
+                if drawn is not None:
+                    part = part & drawn.holds(box)
                 down, across = np.nonzero(part)
                 if len(down):
                     yield region_of((down + i) * self.grid.shape[1] + across + j, self.grid)
 
-    def _sparse_pass(self, tile: tuple[int, int]) -> Iterator[Region]:
-        """Every n-th window of both axes, a region each; those that are looked at first."""
-        step = sparse_step(self.grid, self._pending, tile)
-        down, across = (i * step for i in np.nonzero(self._pending[::step, ::step]))
-        unseen = ~(self._seen(0)[down] & self._seen(1)[across])
-        order = np.argsort(unseen, kind="stable")
-        for index in (down * self.grid.shape[1] + across)[order]:
-            yield region_of(np.array([index]), self.grid)
+    def _drawn_regions(self, drawn: DrawnRegion) -> Iterator[Region]:
+        """Regions of what was drawn, block by block, always the one nearest to the viewport."""
+        left = list(drawn.blocks)
+        while left:
+            nearest = min(left, key=self._how_far)
+            left.remove(nearest)
+            yield from self._regions(*nearest, drawn)
+
+    def _how_far(self, block: Block) -> float:
+        """Squared distance of a block's middle from that of the viewport."""
+        return sum(
+            float(self._distance(axis, np.array([part.start]), part.stop - part.start)[0]) ** 2
+            for axis, part in enumerate(block)
+        )
 
     def _seen(self, axis: int) -> Mask:
         """Which rows (Y,) or columns (X,) of windows have their centre in the viewport."""
@@ -172,11 +232,7 @@ class GridOrder:
         down = self.grid.spec.downsample
         if any(high - low > BLOCK_SIDE * d for (low, high), d in zip(sides, down, strict=True)):
             return iter(())
-        rows, cols = (
-            _window_range(span, *side)
-            for span, side in zip(self.grid.spans_level0, sides, strict=True)
-        )
-        return self._regions(rows, cols)
+        return self._regions(*windows_within(self.grid, sides))
 
     def _viewport_sides(self) -> tuple[tuple[float, float], tuple[float, float]]:
         if self._viewport is None:
@@ -187,7 +243,7 @@ class GridOrder:
 
     def _nearest_block(self) -> tuple[slice, slice] | None:
         """The block with pending windows whose middle is nearest to what somebody looks at."""
-        sides = [_block_cells(self.grid, cell, axis) for axis, cell in enumerate(self._cells)]
+        sides = [block_cells(self.grid, self._cells, axis) for axis in (0, 1)]
         starts = [np.arange(0, n, side) for n, side in zip(self.grid.shape, sides, strict=True)]
         open_ = np.logical_or.reduceat(
             np.logical_or.reduceat(self._pending, starts[0], 0), starts[1], 1
@@ -240,26 +296,5 @@ class ListOrder:
             yield region_of(part, windows)
 
 
-def _region_cells(grid: WindowGrid, most: int | None) -> tuple[int, int]:
-    """Number of windows down and across a region of about `REGION_SIDE`, `most` in all."""
-    down, across = (
-        max(1, (REGION_SIDE - k) // s + 1)
-        for k, s in zip(grid.spec.footprint, grid.spec.stride, strict=True)
-    )
-    if most is not None and down * across > most:
-        down = min(down, max(1, math.isqrt(most)))
-        across = min(across, max(1, most // down))
-    return down, across
-
-
-def _block_cells(grid: WindowGrid, cell: int, axis: int) -> int:
-    """Number of windows along a block: a whole number of regions."""
-    return cell * max(1, BLOCK_SIDE // (cell * grid.spec.stride[axis]))
-
-
-def _window_range(span: NDArray[np.float64], low: float, high: float) -> slice:
-    """Windows whose centre lies in [low, high); the nearest one if there is none."""
-    centres = span.mean(1)
-    first, last = np.searchsorted(centres, [low, high])
-    first = min(int(first), len(centres) - 1)
-    return slice(first, max(int(last), first + 1))
+def _is_box(place: Box | Sequence[Polygon]) -> TypeIs[Box]:
+    return len(place) == 4 and all(np.ndim(side) == 0 for side in place)

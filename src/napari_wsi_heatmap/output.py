@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsi_heatmap.errors import StoreFullError, StoreLockedError
+from napari_wsi_heatmap.features import keep_features
 from napari_wsi_heatmap.growing import boxes_of
-from napari_wsi_heatmap.plan import refuse_mismatch
+from napari_wsi_heatmap.mismatch import refuse_mismatch
 from napari_wsi_heatmap.record import (
     FAILED,
-    HALVED,
     PAUSED,
     RUNNING,
     account,
     list_failed,
     new_record,
+    note_halving,
     now,
     outcome,
 )
@@ -27,14 +28,17 @@ from napari_wsi_heatmap.runfolder import is_store, reading, refuse_foreign
 from napari_wsi_heatmap.states import FAILED as WINDOW_FAILED
 from napari_wsi_heatmap.states import STATE_BITS, state_of
 from napari_wsi_heatmap.store import STATE_CHUNK, HeatmapStore
+from napari_wsi_heatmap.timings import spent_before
 from napari_wsi_heatmap.writer import StoreWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
     from napari_wsi_heatmap.growing import GrowingMap, States
     from napari_wsi_heatmap.plan import Plan
     from napari_wsi_heatmap.predict import Halving
+    from napari_wsi_heatmap.timings import Timings
 
 
 class RunOutput:
@@ -51,6 +55,11 @@ class RunOutput:
         See `new_record`.
     again : bool
         Make windows that failed pending again.
+
+    Attributes
+    ----------
+    timings : Timings or None
+        Of the session, for the record; those of earlier sessions are added.
 
     Raises
     ------
@@ -71,12 +80,15 @@ class RunOutput:
     ) -> None:
         self.path, self.plan, self.growing = path, plan, growing
         self.record = new_record(plan, model_spec)
+        self.timings: Timings | None = None
+        self._earlier: dict[str, Any] = {}
         self.failures: dict[int, str] = {}
         self._found: tuple[HeatmapStore, States] | None = None
         self._store: HeatmapStore | None = None  # once it is ours to write
         self._writer: StoreWriter | None = None
         self._pid, self._closed, self._closing = os.getpid(), False, threading.Lock()
         self._noting, self._finished = threading.Lock(), False
+        keep_features(growing, plan.dry.features, stored=path is not None)
         if path is not None:
             refuse_foreign(path)
             if is_store(path):
@@ -87,14 +99,15 @@ class RunOutput:
         with reading(store.path, "the record of the run"):
             refuse_mismatch(self.record["plan"], dict(earlier["plan"]), store.path)
             self.failures = {int(i): str(why) for i, why in earlier["failed"]}
-            self.record |= {"begun": earlier["begun"], "seconds": dict(earlier["seconds"])}
+            self._earlier = spent_before(earlier)
+            self.record |= {"begun": earlier["begun"], **self._earlier}
             self.record["halved"] = list(earlier.get("halved", ()))
-        store.refuse_misfit(self.plan.frame)
+        store.refuse_misfit(self.plan.frame, self.plan.dry.features)
         state = store.state_within(self.plan.selection.state)
         self._found = store, state.copy()
         if again:
             state[state_of(state) == WINDOW_FAILED] &= ~np.uint8(STATE_BITS)
-        lost = self.growing.restore(store.values, state)
+        lost = self.growing.restore(store.values, state, store.features)
         if lost:
             self.record["notices"].append(f"{lost} windows were saved damaged: computed again")
 
@@ -112,10 +125,12 @@ class RunOutput:
         if self._found is None:
             frame, growing = self.plan.frame, self.growing
             self._store = HeatmapStore.create(
-                self.path, frame, growing.state, growing.chunk, self.record
+                self.path, frame, growing.state, growing.chunk, self.record, growing.unsaved
             )
         else:
             self._store = self._lock(*self._found)
+        if self.timings is not None:
+            self._store.timings = self.timings
         self.record["process"] = self._pid
         self._note(RUNNING, "")
         self._writer = StoreWriter(self._store, self.growing, self._note_saved)
@@ -162,10 +177,7 @@ class RunOutput:
 
     def halved(self, window: int, halving: Halving) -> None:
         """Say in the record that memory ran out, and from which window on batches are smaller."""
-        sizes = {"at_window": window, "from": halving.before, "to": halving.after}
-        # New lists: the writer's thread may be saving the record.
-        self.record["halved"] = [*self.record["halved"], sizes]
-        self.record["notices"] = [*self.record["notices"], HALVED.format(**sizes)]
+        note_halving(self.record, window, halving)
 
     def paused(self, reason: str) -> None:
         """Say in the record that the run waits, if the disk lets us."""
@@ -242,6 +254,8 @@ class RunOutput:
     def _note(self, status: str, reason: str) -> None:
         with self._noting:  # the writer's thread notes as well
             state = self.growing.saved_state
+            if self.timings is not None:
+                self.record |= self.timings.added_to(self._earlier)
             self.record |= {
                 "status": status,
                 "reason": reason,
@@ -250,4 +264,4 @@ class RunOutput:
                 "ended": now(),
             }
             if self._store is not None:
-                self._store.write_record(self.record | {"seconds": self.record["seconds"].copy()})
+                self._store.write_record(self.record)

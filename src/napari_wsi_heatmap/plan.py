@@ -7,26 +7,27 @@ are not part of it.
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from napari_wsi_heatmap.blend import overlaps
-from napari_wsi_heatmap.errors import PlanMismatchError, SlideReadError
+from napari_wsi_heatmap.control import stop_if, while_wanted
+from napari_wsi_heatmap.devices import choose_devices
+from napari_wsi_heatmap.errors import GridError, SlideReadError
 from napari_wsi_heatmap.frame import lay_frame
 from napari_wsi_heatmap.grid import lay_grid, resolve_window
 from napari_wsi_heatmap.models.base import adapted
 from napari_wsi_heatmap.models.dry_run import dry_run
-from napari_wsi_heatmap.predict import Predictor, choose_device, enough_memory
+from napari_wsi_heatmap.predict import Predictor, enough_memory
 from napari_wsi_heatmap.selection import select_windows, windows_wanted
 from napari_wsi_heatmap.states import PENDING, state_of
 from napari_wsi_heatmap.tissue import find_tissue
+from napari_wsi_heatmap.versions import versions
 
 if TYPE_CHECKING:
     from threading import Event
@@ -46,11 +47,7 @@ if TYPE_CHECKING:
     Index = NDArray[np.int64]
     Mask = NDArray[np.bool_]
 
-VERSIONS = (
-    *("torch", "Pillow", "numpy", "openslide-bin", "simplejpeg", "imagecodecs"),
-    "napari-wsi-heatmap",
-)
-"""Packages whose version may change values; recorded, and part of a plan's identity."""
+PLANNING = "the run was planned"
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,8 @@ class Plan:
     tissue: TissueMask
     predictor: Predictor
     dry: DryRun
+    devices: tuple[torch.device, ...] = (torch.device("cpu"),)
+    """What computes; the first is the predictor's. They share the regions."""
 
     @property
     def grid(self) -> WindowGrid:
@@ -87,10 +86,35 @@ class Plan:
         return value_shape(self.dry)
 
     @property
+    def row_shape(self) -> tuple[int, ...]:
+        """What the model gives a window in one row: with features these behind the values."""
+        return row_shape(self.dry)
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """What the user should know before looking at the values, a line each."""
         tissue = (self.tissue.notice,) if self.tissue.notice else ()
         return (*self.grid.notices, *tissue, *self.dry.notices)
+
+    def windows_for(self, grid: WindowGrid, model: HeatmapModel) -> tuple[TissueMask, Selection]:
+        """Tissue and windows for another model of the same run.
+
+        Raises
+        ------
+        GridError
+            If it would see other windows, naming what differs; how many pixels of them it sees
+            does not matter.
+        """
+        for name in ("level", "footprint", "stride"):
+            one, other = getattr(self.grid.spec, name), getattr(grid.spec, name)
+            if one != other:
+                raise GridError(
+                    f"{self.model.name!r} and {model.name!r} would see different windows "
+                    f"({name} {one} and {other})",
+                    do="give a window, a stride and mpp or level that suit both, or run them "
+                    "one by one",
+                )
+        return self.tissue, self.selection
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -118,37 +142,58 @@ class Plan:
             "device": self.predictor.device.type,
             "versions": versions(),
             **({"blend": self.settings.blend} if overlaps(self.frame) else {}),
+            **({} if self.dry.features is None else {"features": self.dry.features}),
         }
 
 
 def plan_run(
-    slide: Slide, model: HeatmapModel, settings: RunSettings, cancelled: Event | None = None
+    slide: Slide,
+    model: HeatmapModel,
+    settings: RunSettings,
+    cancelled: Event | None = None,
+    beside: Plan | None = None,
 ) -> Plan:
     """Resolve a run: grid, windows to compute, device, and a dry run of the model.
 
-    With `cancelled` set, looking for tissue gives up with a `HeatmapError`.
+    With `cancelled` set it gives up with a `HeatmapError`, after the read or call at hand. A run
+    `beside` another, the same regions going through several models, has its windows.
 
     Raises
     ------
     SlideError, GridError, ModelError
         Whatever makes the run impossible, before anything is written.
     """
+    stop_if(cancelled, PLANNING, slide.name)
     spec, model = fit_model(slide, model, settings)
     grid = lay_grid(spec, slide.levels[spec.level].shape, settings.edge)
-    wanted = windows_wanted(slide, grid, settings.roi)
-    tissue = find_tissue(slide, settings.tissue, grid, wanted, cancelled=cancelled)
-    selection = select_windows(
-        slide, grid, tissue, tissue_min=settings.tissue_min, roi=settings.roi
+    tissue, selection = (
+        _windows(slide, grid, settings, cancelled)
+        if beside is None
+        else beside.windows_for(grid, model)
     )
     chosen = _two_of(state_of(selection.state) == PENDING)
+    stop_if(cancelled, PLANNING, slide.name)
     try:
-        predictor = new_predictor(model, grid, settings)
-        dry = try_model(slide, predictor, grid, chosen, settings)
+        devices = choose_devices(settings.device, model)
+        predictor = new_predictor(model, grid, settings, devices[0])
+        dry = try_model(slide, predictor, grid, chosen, settings, cancelled)
     finally:
         # A run may begin much later, or never; until then the model is its owner's.
         model.restore()
+    stop_if(cancelled, PLANNING, slide.name)
     frame = lay_frame(grid, dry.channels, dry.map_shape, model.output_stride)
-    return Plan(slide, model, settings, frame, selection, tissue, predictor, dry)
+    return Plan(slide, model, settings, frame, selection, tissue, predictor, dry, devices)
+
+
+def _windows(
+    slide: Slide, grid: WindowGrid, settings: RunSettings, cancelled: Event | None
+) -> tuple[TissueMask, Selection]:
+    """Find the tissue, and the windows to compute."""
+    wanted = windows_wanted(slide, grid, settings.roi)
+    tissue = find_tissue(slide, settings.tissue, grid, wanted, cancelled=cancelled)
+    return tissue, select_windows(
+        slide, grid, tissue, tissue_min=settings.tissue_min, roi=settings.roi
+    )
 
 
 def fit_model(
@@ -166,10 +211,13 @@ def fit_model(
 
 
 def new_predictor(
-    model: HeatmapModel, windows: WindowGrid | WindowList, settings: RunSettings
+    model: HeatmapModel,
+    windows: WindowGrid | WindowList,
+    settings: RunSettings,
+    device: torch.device | None = None,
 ) -> Predictor:
     """Bring a model to its device and bind it to the size of its windows."""
-    device = choose_device(settings.device)
+    device = device or choose_devices(settings.device, model)[0]
     place_model(model, device)
     return Predictor(
         model,
@@ -205,6 +253,7 @@ def try_model(
     windows: WindowGrid | WindowList,
     chosen: Index,
     settings: RunSettings,
+    cancelled: Event | None = None,
 ) -> DryRun:
     """Run the model on at most two windows of the slide, given by their flat indices."""
     kh, kw = windows.spec.footprint
@@ -212,17 +261,19 @@ def try_model(
     patches[:] = slide.background
     for patch, (y, x) in zip(patches, windows.origins(chosen).tolist(), strict=False):
         # The run itself will say which windows cannot be read.
+        stop_if(cancelled, PLANNING, slide.name)
         with suppress(SlideReadError):
             patch[:] = slide.read_region(windows.spec.level, y, x, kh, kw)
     seen = predictor.patches(torch.from_numpy(patches).permute(0, 3, 1, 2))
+    compiled = predictor.compiled
     dry = dry_run(
         predictor.model,
         seen,
         batch_size=settings.batch_size,
         device=predictor.device,
         dtype=predictor.dtype,
-        call=predictor.as_it_is,
-        compiled=predictor.compiled,
+        call=while_wanted(predictor.as_it_is, cancelled, PLANNING),
+        compiled=compiled and while_wanted(compiled, cancelled, PLANNING),
     )
     predictor.use_compiled = dry.compiled
     return dry
@@ -233,41 +284,7 @@ def value_shape(dry: DryRun) -> tuple[int, ...]:
     return (dry.channels, *(dry.map_shape or ()))
 
 
-def digest(identity: dict[str, Any]) -> str:
-    """Hex digest of a plan's identity."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-def refuse_mismatch(planned: dict[str, Any], recorded: dict[str, Any], where: object) -> None:
-    """Refuse to continue an output whose plan differs, naming what differs.
-
-    Raises
-    ------
-    PlanMismatchError
-    """
-    differing = [key for key in planned if planned[key] != recorded.get(key)]
-    if differing:
-        changes = ", ".join(
-            f"{key} {_short(recorded.get(key))} → {_short(planned[key])}" for key in differing[:3]
-        )
-        raise PlanMismatchError(
-            f"the output was begun with another {' and '.join(differing)} ({changes})",
-            where,
-            "choose another output, or the settings it was begun with",
-        )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:12].strip('"') + "…"
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide values."""
-    found = {}
-    for name in VERSIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+def row_shape(dry: DryRun) -> tuple[int, ...]:
+    """What the model gave a window in one row: with features these behind the values."""
+    shape = value_shape(dry)
+    return shape if dry.features is None else (math.prod(shape) + dry.features,)

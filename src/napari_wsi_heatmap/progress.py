@@ -30,6 +30,10 @@ class Progress:
     seconds_left: float | None
     waiting_s: float = 0.0
     """Seconds for which the run has waited by now for the slide to be read; 0 if it does not."""
+    shares: str = ""
+    """What this session spends its time on, in a few words."""
+    bottleneck: str = ""
+    """What limits it, in a sentence; empty if nothing is to be said."""
 
 
 def stalled_notice(waiting_s: float) -> str:
@@ -47,13 +51,15 @@ def telling(bar: Any, notice: Callable[[], str]) -> Iterator[None]:
     def watch() -> None:
         told = ""
         while not over.wait(TELL_S):
-            if told or notice():
-                told = notice()
-                bar.set_postfix_str(told)
+            if told != (text := notice()):
+                bar.set_postfix_str(told := text)
 
+    watcher = threading.Thread(target=watch, name="wsi-bar", daemon=True)
     if not bar.disable:
-        threading.Thread(target=watch, name="wsi-bar", daemon=True).start()
+        watcher.start()
     try:
         yield
     finally:
         over.set()
+        if not bar.disable:
+            watcher.join()  # a bar that is closed must not be drawn again

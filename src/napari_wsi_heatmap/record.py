@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_wsi_heatmap.heatmap import frame_to_json
+from napari_wsi_heatmap.mismatch import digest
 from napari_wsi_heatmap.models.arithmetic import describe_arithmetic
-from napari_wsi_heatmap.plan import digest
+from napari_wsi_heatmap.report import failed_line
 from napari_wsi_heatmap.runfolder import FORMAT, FORMAT_VERSION
 from napari_wsi_heatmap.states import FAILED as WINDOW_FAILED
 from napari_wsi_heatmap.states import count_states, state_of
+from napari_wsi_heatmap.timings import Timings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.models.base import HeatmapModel
     from napari_wsi_heatmap.plan import Plan
+    from napari_wsi_heatmap.predict import Halving
     from napari_wsi_heatmap.slides.base import Slide
 
 RUNNING = "running"
@@ -77,7 +80,7 @@ def new_record(plan: Plan, model_spec: str | None) -> dict[str, Any]:
         "counts": account(plan.selection.state),
         "failed": [],
         "begun": now(),
-        "seconds": {},
+        **Timings().record,
     }
 
 
@@ -118,6 +121,14 @@ def account(state: NDArray[np.uint8]) -> dict[str, int]:
     return {"planned": state.size, **count_states(state)}
 
 
+def note_halving(record: dict[str, Any], window: int, halving: Halving) -> None:
+    """Say in a record that memory ran out, and from which window on batches are smaller."""
+    sizes = {"at_window": window, "from": halving.before, "to": halving.after}
+    # New lists: a writer's thread may be saving the record.
+    record["halved"] = [*record["halved"], sizes]
+    record["notices"] = [*record["notices"], HALVED.format(**sizes)]
+
+
 def list_failed(state: NDArray[np.uint8], reasons: dict[int, str]) -> list[tuple[int, str]]:
     """Name the first `FAILURES_LISTED` windows that failed: (flat index, reason)."""
     failed = np.flatnonzero(state_of(state) == WINDOW_FAILED)[:FAILURES_LISTED].tolist()
@@ -135,7 +146,7 @@ def outcome(state: NDArray[np.uint8], error: BaseException | None, reason: str) 
     if accounted != counts["planned"]:
         return FAILED, f"{counts['planned'] - accounted} windows have a state that there is not"
     if counts["failed"]:
-        return DONE_WITH_FAILURES, f"{counts['failed']} windows could not be read"
+        return DONE_WITH_FAILURES, failed_line(counts)
     return DONE, ""
 
 

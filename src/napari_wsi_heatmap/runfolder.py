@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 RECORD = "run.json"
 FORMAT = "napari-wsi-heatmap"
 FORMAT_VERSION = 1
+GONE = (
+    *(errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO),
+    *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+)
+"""What the operating system answers where a drive is not there any more, or does not work."""
+ARRAYS = ("0", "features", "state")
+"""What is made before the record, and does not count without it."""
 PARTIAL = (".partial", f".{RECORD}.")
 """In the names of files that a killed process has left half written: zarr's, and records."""
 
@@ -74,7 +82,7 @@ def refuse_foreign(path: Path) -> None:
 
 def _begun(path: Path) -> bool:
     """Whether a killed run has left an output without a record: nothing in it counts yet."""
-    ours = {"zarr.json", "0", "state", LOCK}
+    ours = {"zarr.json", *ARRAYS, LOCK}
     return (path / LOCK).is_file() and all(
         entry.name in ours or _half_written(entry.name) for entry in path.iterdir()
     )
@@ -133,7 +141,7 @@ def sweep(path: Path) -> None:
     for file in (*path.rglob(f"*{PARTIAL[0]}"), *path.glob(f"{PARTIAL[1]}*")):
         file.unlink(missing_ok=True)
     if unrecorded:
-        for name in ("0", "state"):
+        for name in ARRAYS:
             shutil.rmtree(path / name, ignore_errors=True)
         (path / "zarr.json").unlink(missing_ok=True)
 
@@ -197,7 +205,19 @@ def reading(path: Path, what: str, do: str = "begin a new output") -> Iterator[N
         raise
     except PermissionError as error:
         raise StoreError(f"{what} cannot be read: {error.strerror}", path, "get access") from error
+    except OSError as error:
+        if error.errno in GONE:
+            raise StoreFullError(
+                f"{what} cannot be read: {error.strerror}",
+                path,
+                "see that its drive is there, then try again",
+            ) from error
+        raise _damaged(error, path, what, do) from error
     # zarr and its codecs raise all of these where a chunk or its metadata are not what they were.
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         _refuse_at_end(error, path)
-        raise StoreError(f"{what} is damaged: {one_line(repr(error), 120)}", path, do) from error
+        raise _damaged(error, path, what, do) from error
+
+
+def _damaged(error: Exception, path: Path, what: str, do: str) -> StoreError:
+    return StoreError(f"{what} is damaged: {one_line(repr(error), 120)}", path, do)

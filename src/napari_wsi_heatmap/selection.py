@@ -146,7 +146,7 @@ def _centre_inside(grid: WindowGrid, roi: Roi) -> Mask:
         return ((rows >= y0) & (rows < y1))[:, None] & ((cols >= x0) & (cols < x1))[None, :]
     inside = np.zeros(grid.shape, bool)
     for polygon in polygons:
-        _add_polygon(inside, rows, cols, polygon)
+        add_polygon(inside, rows, cols, polygon)
     return inside
 
 
@@ -173,7 +173,7 @@ def _no_region(roi: object) -> GridError:
     )
 
 
-def _add_polygon(
+def add_polygon(
     inside: Mask, rows: NDArray[np.float64], cols: NDArray[np.float64], polygon: Polygon
 ) -> None:
     """Mark the places (Y, X), at the given rows and columns, that lie in a polygon."""

@@ -23,7 +23,7 @@ STATE_BITS: Final = 0x0F
 HANGS_OVER: Final = 0x10
 """Flag: part of the window lies beyond the slide and was filled with the background colour."""
 NOT_FINITE: Final = 0x20
-"""Flag: a value of the window is NaN or infinite."""
+"""Flag: a value or feature of the window is NaN or infinite."""
 
 NAMES: Final = {
     PENDING: "pending",

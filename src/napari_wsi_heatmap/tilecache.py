@@ -118,11 +118,20 @@ class CachedSlide:
         return self._tiles[level]
 
     def read_region(
-        self, level: int, y: int, x: int, height: int, width: int, *, spare: bool = False
+        self,
+        level: int,
+        y: int,
+        x: int,
+        height: int,
+        width: int,
+        *,
+        spare: bool = False,
+        out: Rgb | None = None,
     ) -> Rgb:
         """Read a box like `Slide.read_region`, decoding only tiles that are not kept.
 
-        Tiles decoded for a `spare` read are kept only while there is room.
+        Tiles decoded for a `spare` read are kept only while there is room. The box is put into
+        `out` (height, width, 3), if given.
 
         Raises
         ------
@@ -131,7 +140,7 @@ class CachedSlide:
             that touches only its sound neighbour within the same unit: read that box from the
             slide itself to know.
         """
-        out = np.empty((height, width, 3), np.uint8)
+        out = np.empty((height, width, 3), np.uint8) if out is None else out
         level_height, level_width = self.slide.levels[level].shape
         if y < 0 or x < 0 or y + height > level_height or x + width > level_width:
             out[:] = self.slide.background

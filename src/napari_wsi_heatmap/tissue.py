@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.grid import WindowGrid
     from napari_wsi_heatmap.slides.base import Slide
     from napari_wsi_heatmap.tissuerules.rings import Polygon
+    from napari_wsi_heatmap.tissuerules.values import TissueValues
 
     Mask = NDArray[np.bool_]
 
@@ -39,6 +40,12 @@ MAKERS = {
     "array": ("image", "array_mask"),
 }
 """Kind of rule -> module of `tissuerules`, and its function."""
+KEEPERS = {
+    "otsu": ("otsu", "otsu_values"),
+    "variance": ("variance", "variance_values"),
+    "variance2": ("variance2", "two_pass_values"),
+}
+"""The same for what keeps the values that are compared with a rule's threshold."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ def find_tissue(
     ----------
     slide : Slide
     rule : str, path, (H, W) bool or int array, or polygons
-        "otsu", "none", "variance[:T]", "variance2[:T]", a GeoJSON, a mask image; or a mask of
+        "otsu[:T]", "none", "variance[:T]", "variance2[:T]", a GeoJSON, a mask image; or a mask of
         the whole slide of any size, or (N, 2) polygons (y, x) in level-0 pixels.
     grid : WindowGrid, optional
         The windows in question. "variance" needs it, the others read or draw to suit it.
@@ -108,13 +115,41 @@ def find_tissue(
     chosen = given_rule(rule)
     if chosen.kind == "none":
         return TissueMask(None, record={"rule": "none"})
-    module, function = MAKERS[chosen.kind]
-    make = getattr(importlib.import_module(f"napari_wsi_heatmap.tissuerules.{module}"), function)
+    make = _function(*MAKERS[chosen.kind])
     if chosen.kind == "otsu":
-        return make(slide)
+        return make(slide, chosen.value)
     if chosen.kind in ("variance", "variance2"):
         return make(slide, chosen.value, grid, wanted, cancelled)
     return make(slide, chosen.value, grid)
+
+
+def keep_values(
+    slide: Slide,
+    rule: Any = "otsu",
+    grid: WindowGrid | None = None,
+    wanted: Mask | None = None,
+    *,
+    cancelled: Event | None = None,
+) -> TissueValues | None:
+    """Look at a slide as `find_tissue` does, and keep what is compared with the threshold.
+
+    Returns
+    -------
+    TissueValues or None
+        Its `tissue()` is what `find_tissue` returns, also with the threshold moved; None if the
+        rule has no threshold.
+    """
+    chosen = given_rule(rule)
+    if chosen.kind not in KEEPERS:
+        return None
+    keep = _function(*KEEPERS[chosen.kind])
+    if chosen.kind == "otsu":
+        return keep(slide, chosen.value)
+    return keep(slide, chosen.value, grid, wanted, cancelled)
+
+
+def _function(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(f"napari_wsi_heatmap.tissuerules.{module}"), name)
 
 
 def strips(rows: int) -> Iterator[slice]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -9,23 +10,40 @@ import numpy as np
 
 from napari_wsi_heatmap.coords import list_windows
 from napari_wsi_heatmap.cut import BatchCutter
-from napari_wsi_heatmap.errors import ModelOutputError
+from napari_wsi_heatmap.errors import HeatmapError, ModelOutputError
 from napari_wsi_heatmap.listmap import LIST, ListHeatmap, list_to_json, refuse_existing, save_list
 from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.order import ListOrder
-from napari_wsi_heatmap.plan import fit_model, new_predictor, try_model, value_shape, versions
-from napari_wsi_heatmap.record import describe_model, describe_slide, now
+from napari_wsi_heatmap.plan import (
+    fit_model,
+    new_predictor,
+    row_shape,
+    try_model,
+    value_shape,
+)
+from napari_wsi_heatmap.record import (
+    account,
+    describe_model,
+    describe_slide,
+    list_failed,
+    note_halving,
+    now,
+    outcome,
+)
+from napari_wsi_heatmap.report import logging_notices
 from napari_wsi_heatmap.runfolder import FORMAT, FORMAT_VERSION
-from napari_wsi_heatmap.states import DONE, FAILED, NOT_FINITE, count_states
+from napari_wsi_heatmap.states import DONE, FAILED, NOT_FINITE, PENDING
 from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
+from napari_wsi_heatmap.timings import Timings
+from napari_wsi_heatmap.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.coords import WindowList
+    from napari_wsi_heatmap.cut import Batch
     from napari_wsi_heatmap.models.base import HeatmapModel
     from napari_wsi_heatmap.models.dry_run import DryRun
     from napari_wsi_heatmap.predict import Predictor
@@ -39,7 +57,7 @@ def predict_list(
     """Values (N, C[, h, w]) of windows at (N, 2) top-left (y, x), level-0 pixels.
 
     The same reading, cutting and batching as a run. NaN for windows that cannot be read. With
-    `out`, the list is saved as a store as well.
+    `out`, the list is saved as a store as well. What the user should know is logged.
     """
     if out is not None:
         refuse_existing(out)
@@ -51,15 +69,14 @@ def predict_list(
         dry = try_model(slide, predictor, windows, np.array(two, np.int64), settings)
         if out is not None:
             _refuse_dense(dry, out)
-        values = np.full((windows.size, *value_shape(dry)), np.nan, np.float32)
-        read = np.zeros(windows.size, bool)
-        for index, batch in _batches(slide, windows, predictor, dry, settings):
-            values[index], read[index] = batch, True
+        run = _ListRun(slide, windows, predictor, dry, settings)
+        with logging_notices([run.record]):
+            run.compute()
     finally:
         model.restore()
     if out is not None:
-        _save(slide, model, windows, values, read, dry.names, out)
-    return values
+        save_list(ListHeatmap(windows, run.values, run.state, run.record), out)
+    return run.values
 
 
 def _refuse_dense(dry: DryRun, out: Path) -> None:
@@ -69,53 +86,103 @@ def _refuse_dense(dry: DryRun, out: Path) -> None:
         )
 
 
-def _save(
-    slide: Slide,
-    model: HeatmapModel,
-    windows: WindowList,
-    values: NDArray[np.float32],
-    read: NDArray[np.bool_],
-    names: tuple[str, ...],
-    out: Path,
-) -> None:
-    state = np.where(read, DONE, FAILED).astype(np.uint8)
-    state[~np.isfinite(values).all(1) & read] |= np.uint8(NOT_FINITE)
-    record = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "kind": LIST,
-        "status": "done" if read.all() else "done-with-failures",
-        "slide": describe_slide(slide),
-        "model": describe_model(model, names, None),
-        "list": list_to_json(windows),
-        "counts": count_states(state),
-        "versions": versions(),
-        "ended": now(),
-    }
-    save_list(ListHeatmap(windows, values, state, record), out)
+class _ListRun:
+    """Windows of a list on their way through a model: what came of each, and a record of it."""
 
+    def __init__(
+        self,
+        slide: Slide,
+        windows: WindowList,
+        predictor: Predictor,
+        dry: DryRun,
+        settings: RunSettings,
+    ) -> None:
+        self._slide, self._windows, self._settings = slide, windows, settings
+        self._predictor, self._dry = predictor, dry
+        self.values = np.full((windows.size, *value_shape(dry)), np.nan, np.float32)
+        self.state = np.full(windows.size, PENDING, np.uint8)
+        self._failures: dict[int, str] = {}
+        self._timings = Timings(predictor.device.type, settings.reader_threads)
+        self.record = self._new_record()
 
-def _batches(
-    slide: Slide,
-    windows: WindowList,
-    predictor: Predictor,
-    dry: DryRun,
-    settings: RunSettings,
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    loader = Loader(
-        CachedSlide(slide, TileCache(settings.memory_bytes // 2)),
-        windows,
-        ListOrder(windows, np.ones(windows.size, bool)),
-        threading.Event(),
-        readers=settings.reader_threads,
-        memory=settings.memory_bytes // 2,
-    )
-    cutter, shape = BatchCutter(windows, dry.batch_size, predictor.device), value_shape(dry)
-    try:
-        for loaded in loader:
-            for batch in cutter.cut(loaded):
-                yield batch.index, predictor(batch.patches, len(batch.index), shape)
-        for batch in cutter.tail():
-            yield batch.index, predictor(batch.patches, len(batch.index), shape)
-    finally:
-        loader.close()
+    def _new_record(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "kind": LIST,
+            "slide": describe_slide(self._slide),
+            "model": describe_model(self._predictor.model, self._dry.names, None),
+            "list": list_to_json(self._windows),
+            "batch_size": {"used": self._dry.batch_size},
+            "halved": [],
+            "notices": [*self._windows.spec.notices, *self._dry.notices],
+            "counts": account(self.state),
+            "versions": versions(),
+            "begun": now(),
+        }
+
+    def compute(self) -> None:
+        """Compute all windows.
+
+        Raises
+        ------
+        HeatmapError
+            If one of them was lost on the way.
+        """
+        with self._timings.spent("active"):
+            self._work_off(self._new_loader())
+        status, reason = outcome(self.state, None, "")
+        self.record |= {
+            "status": status,
+            "reason": reason,
+            "counts": account(self.state),
+            "failed": list_failed(self.state, self._failures),
+            **self._timings.record,
+            "ended": now(),
+        }
+        if left := self.record["counts"]["pending"]:
+            raise HeatmapError(
+                f"{left} windows were given and never computed", self._slide.path, "report this"
+            )
+
+    def _new_loader(self) -> Loader:
+        memory = self._settings.memory_bytes // 2
+        return Loader(
+            CachedSlide(self._slide, TileCache(memory)),
+            self._windows,
+            ListOrder(self._windows, np.ones(self._windows.size, bool)),
+            threading.Event(),
+            readers=self._settings.reader_threads,
+            memory=memory,
+            timings=self._timings,
+        )
+
+    def _work_off(self, loader: Loader) -> None:
+        cutter = BatchCutter(self._windows, self._dry.batch_size, self._predictor.device)
+        try:
+            for loaded in self._timings.each("waiting", loader):
+                self._failures |= loaded.failed
+                self.state[list(loaded.failed)] = FAILED
+                for batch in self._timings.each("copying", cutter.cut(loaded)):
+                    self._compute(batch)
+            for batch in cutter.tail():
+                self._compute(batch)
+        finally:
+            loader.close()
+
+    def _compute(self, batch: Batch) -> None:
+        with self._timings.spent("copying", batch.patches.nbytes):
+            seen = self._predictor.see(batch.patches)
+        with self._timings.spent("model"):
+            computed = self._predictor.compute(seen, len(batch.index), row_shape(self._dry))
+            rows = computed.numpy()
+        for halving in computed.halvings:
+            note_halving(self.record, int(batch.index[halving.row]), halving)
+        self._place(batch.index, rows)
+
+    def _place(self, index: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
+        shape = value_shape(self._dry)
+        values = rows.reshape(len(rows), -1)[:, : math.prod(shape)]  # features lie behind them
+        self.values[index] = values.reshape(len(rows), *shape)
+        finite = np.isfinite(values).all(1)
+        self.state[index] = np.where(finite, DONE, DONE | NOT_FINITE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_wsi_heatmap.growing import GrowingMap
+    from napari_wsi_heatmap.growing import GrowingMap, Snapshot
     from napari_wsi_heatmap.store import HeatmapStore
 
 INTERVAL_S = 2.0
@@ -60,7 +60,7 @@ class StoreWriter:
             self._error = None
 
     def save(self) -> None:
-        """Save now what changed: values of all changed chunks first, then their states.
+        """Save now what changed: features and values first, then the states.
 
         Raises
         ------
@@ -70,15 +70,22 @@ class StoreWriter:
         with self._saving:
             snapshot = self._growing.snapshot()
             try:
-                for box in snapshot.boxes:
-                    self._store.write_values(box, self._growing.values[:, *box].copy())
-                if snapshot.states:
-                    self._note()
-                for box, states in snapshot.states:
-                    self._store.write_state(box, states)
+                self._write(snapshot)
             except BaseException:
                 self._growing.give_back(snapshot)
                 raise
+            self._growing.let_go(snapshot)
+
+    def _write(self, snapshot: Snapshot) -> None:
+        for block in self._growing.feature_blocks(snapshot):
+            self._store.write_features(block)
+        for box in snapshot.boxes:
+            self._store.write_values(box, self._growing.values[:, *box].copy())
+        if snapshot.states:
+            self._note()
+        for box, states in snapshot.states:
+            self._store.write_state(box, states)
+        self._store.refuse_gone()  # written into a folder made anew where a drive was, it is lost
 
     def close(self) -> None:
         """Stop the thread. What changed since its last save is not saved: call `save`."""

@@ -284,7 +284,7 @@ def test_windows_that_cannot_be_read_are_counted(start):
     job = start(slide, "tissue", tissue="none")
     job.wait()
     assert job.state == "done"
-    assert "windows could not be read" in job.line
+    assert "could not be read" in job.line
 
 
 def test_a_full_disk_pauses_and_resume_goes_on(start, qtbot, tmp_path, monkeypatch, notifications):

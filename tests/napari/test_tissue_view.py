@@ -58,7 +58,7 @@ def labels_of(viewer):
 def test_the_mask_lies_on_the_tissue(rule, dock, viewer, slide_layer, qtbot):
     dock._form._tissue.value = rule
     layer = shown(viewer, qtbot, dock)
-    assert f"rule {rule}" in layer.name
+    assert f"tissue ({rule} " in layer.name
     assert layer.units == slide_layer.units
     mask = painted_mask(layer, slide_layer)
     down = 512 / mask.shape[0]

@@ -45,6 +45,20 @@ def pixels_of(field: LineEdit) -> int | tuple[int, int] | None:
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
+def count_of(field: LineEdit) -> int | None:
+    """What was typed: a whole number.
+
+    Raises
+    ------
+    GridError
+        If it is none.
+    """
+    text = field.value.strip()
+    if text and not text.isdecimal():
+        raise GridError(f"{field.label} is {field.value!r}", do="give a whole number, such as 32")
+    return int(text) if text else None
+
+
 def microns_of(field: LineEdit) -> float | None:
     """What was typed: "0.5"; a comma will do.
 

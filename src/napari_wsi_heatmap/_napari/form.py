@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,24 +20,30 @@ from napari_wsi_heatmap._napari.fields import (
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.marked_tissue import marked_tissue
 from napari_wsi_heatmap._napari.model_list import MODELS
+from napari_wsi_heatmap._napari.more_fields import DEFAULTS
 from napari_wsi_heatmap._napari.region import drawn_region, on_slide, view_box
 from napari_wsi_heatmap._napari.slide_source import refusal, source_of
+from napari_wsi_heatmap._napari.threshold_field import ThresholdField, has_threshold
 from napari_wsi_heatmap._napari.warm_up import WARM_UP
 from napari_wsi_heatmap.errors import GridError, HeatmapError
-from napari_wsi_heatmap.settings import RunSettings
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_wsi_heatmap._napari.slide_source import SlideSource
 
-DEFAULTS = {field.name: field.default for field in dataclass_fields(RunSettings)}
+WIDEST = "resolution"
+"""Of the labels."""
 TISSUE = [
-    ("otsu (tissue)", "otsu"),
+    ("otsu (saturation)", "otsu"),
     ("none (all)", "none"),
-    ("variance (of each window)", "variance"),
-    ("variance2 (256, then 64 px)", "variance2"),
+    ("variance (1-pass)", "variance"),
+    ("variance2 (2-pass)", "variance2"),
 ]
+RULES = (
+    "Which windows are computed. otsu: where colours are saturated. variance: where the pixels of "
+    "a window differ. variance2: the same of squares of 256 px, then of tiles of 64 px in them."
+)
 COLOURS = [("as stored", False), ("sRGB by the ICC profile", True)]
 BY_MPP, BY_LEVEL = "µm per pixel", "level"
 WHOLE, VIEW = "whole slide", "current view"
@@ -66,27 +71,31 @@ class SettingsForm(Container):
         self._mpp = number("µm/px", "the model's own", "at which the model sees the slide")
         self._level = choice("level", self._levels)
         self._colours = choice("colours", COLOURS, "that the model sees", value=DEFAULTS["icc"])
-        self._tissue = choice("tissue", self._tissues, value=DEFAULTS["tissue"])
+        self._tissue = choice("tissue", self._tissues, RULES, value=DEFAULTS["tissue"])
+        self._threshold = ThresholdField()
+        self._counted = text_line("counted", label=" ")
         self._region = choice("region", self._regions)
         self._device = choice("device", lambda _: WARM_UP.devices, value=DEFAULTS["device"])
         self._out = FileEdit(label="save in", mode="d", nullable=True)
         self._out.choose_btn.text = "…"
         self._out.choose_btn.max_width = 40
-        self._out.line_edit.native.setPlaceholderText("nowhere: kept in memory")
+        self._out.line_edit.native.setPlaceholderText("kept in memory")
         self._out.tooltip = "Folder for <slide>-<model>.zarr; a run found there goes on."
         super().__init__(
             widgets=[
                 self._slide, self._model, self._about, self._window, self._stride, self._scale,
-                self._mpp, self._level, self._colours, self._tissue, self._region, self._device,
-                self._out,
+                self._mpp, self._level, self._colours, self._tissue, self._threshold,
+                self._counted, self._region, self._device, self._out,
             ],
             labels=True,
         )  # fmt: skip
         self.margins = (0, 0, 0, 0)
-        align_labels(self, "resolution")
+        align_labels(self, WIDEST)
+        show_text(self._counted, "")
         self._slide.changed.connect(self._on_slide)
         self._model.changed.connect(self._on_model)
         self._scale.changed.connect(self._on_scale)
+        self._tissue.changed.connect(self._threshold.follow)
         self.refresh_choices()
 
     @guarded
@@ -106,6 +115,16 @@ class SettingsForm(Container):
     def model_name(self) -> str:
         """Name of the model to run."""
         return str(self._model.value)
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether the tissue rule that is chosen has a threshold."""
+        return has_threshold(self._tissue.value)
+
+    def tell_tissue(self, text: str, threshold: float | None) -> None:
+        """Say what the mask that is shown holds, and the threshold in force if none is given."""
+        show_text(self._counted, text)
+        self._threshold.tell(threshold)
 
     @property
     def hint(self) -> str:
@@ -134,11 +153,16 @@ class SettingsForm(Container):
             "mpp": None if by_level else microns_of(self._mpp),
             "level": self._level.value if by_level else None,
             "icc": self._colours.value,
-            "tissue": marked_tissue(self._tissue.value, self.slide_layer),
+            "tissue": self._rule(),
             "roi": self._roi(),
             "device": self._device.value,
             "out": self._store(),
         }
+
+    def _rule(self) -> Any:
+        if self.has_threshold:
+            return self._threshold.rule
+        return marked_tissue(self._tissue.value, self.slide_layer)
 
     def _roi(self) -> Any:
         region, layer = self._region.value, self.slide_layer

@@ -19,6 +19,7 @@ from napari_wsi_heatmap._napari import progress_text
 from napari_wsi_heatmap._napari.activity import ActivityBar
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.job_layer import JobLayer
+from napari_wsi_heatmap._napari.notices import tell_new
 from napari_wsi_heatmap._napari.notify import tell_error, tell_warning
 from napari_wsi_heatmap._napari.pace import Pace
 from napari_wsi_heatmap._napari.registry import JOBS
@@ -42,6 +43,8 @@ PREPARING, RUNNING, PAUSED = "preparing", "running", "paused"
 DONE, CANCELLED, FAILED = "done", "cancelled", "failed"
 BY_USER = "paused"
 """Reason of a pause that needs no notification."""
+COARSE = "the others look like the nearest one that is"
+"""What a layer shows of a run that was stopped; what is saved holds computed windows alone."""
 
 
 class HeatmapJob:
@@ -54,7 +57,7 @@ class HeatmapJob:
     error : HeatmapError or None
         What ended the run, if it failed.
     notices : tuple of str
-        What the user should know about the plan, a line each.
+        What the user should know about the plan and the run, a line each.
     changed : psygnal.Signal
         Emitted on the GUI thread when anything of this may have changed.
     """
@@ -209,7 +212,8 @@ class HeatmapJob:
             assert self.heatmap is not None
             return progress_text.done_line(self.heatmap.run)
         if self.state == CANCELLED:
-            return progress_text.cancelled_line(self.progress, self._why_cancelled, self._out)
+            line = progress_text.cancelled_line(self.progress, self._why_cancelled, self._out)
+            return f"{line}; {COARSE}" if self._drawn.rough else line
         if self.cancelling:
             return "cancelling…"
         if self.state == PAUSED:
@@ -227,10 +231,8 @@ class HeatmapJob:
         if self.over or not self._pace.due:
             return
         if self._task.begun:
-            self._drawn.draw()
-        view = self._watch.new_view()
-        if view is not None:
-            self._task.look_at(view)
+            self._drawn.draw(self._task)
+        self._watch.tell(self._task)
         self._look()
         self._pace.drawing()
 
@@ -240,6 +242,7 @@ class HeatmapJob:
             planned = self._task.run is not None
             self.state = PAUSED if self._control.paused else RUNNING if planned else PREPARING
             self._tell_trouble()
+            self.notices = tell_new(self.title, self._task.run, self.notices)
         self._bar.show(self.progress)
         self.changed.emit()
 
@@ -259,9 +262,6 @@ class HeatmapJob:
     @guarded
     def _on_planned(self) -> None:
         self._drawn.add(self._task)
-        if self._task.run is not None and self._task.run.record["notices"]:
-            self.notices = tuple(self._task.run.record["notices"])
-            tell_warning(f"{self.title}: " + "; ".join(self.notices))
 
     @guarded
     def _on_error(self, error: Exception) -> None:
@@ -271,6 +271,7 @@ class HeatmapJob:
     def _on_finished(self) -> None:
         """The worker is through: show the last of it, tell, and let go of everything."""
         self._drawn.finish(self._task)
+        self.notices = tell_new(self.title, self._task.run, self.notices)
         self.state = self._end_state()
         self._over.set()
         JOBS.remove(self)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QTimer
 
+from napari_wsi_heatmap._napari.failed_layer import put_beside
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.live_layer import LiveLayer
 from napari_wsi_heatmap._napari.qt_window import paint_later
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Image, Layer
 
+    from napari_wsi_heatmap._napari.failed_layer import FailedLayer
     from napari_wsi_heatmap._napari.viewer_watch import ViewerWatch
     from napari_wsi_heatmap._napari.worker import RunTask
     from napari_wsi_heatmap.heatmap import Heatmap
@@ -68,6 +71,7 @@ class JobLayer:
         self._heatmap: Heatmap | None = None
         self.unit = ""
         self._live: LiveLayer | None = None
+        self._failed: FailedLayer | None = None
         self._put_once = False
 
     @property
@@ -79,6 +83,11 @@ class JobLayer:
     def channel(self, channel: int) -> None:
         if self._live is not None:
             self._live.show_channel(channel)
+
+    @property
+    def rough(self) -> bool:
+        """Whether windows that are missing look like others nearby."""
+        return self._live is not None and self._live.rough
 
     def owns(self, layer: Layer) -> bool:
         """Whether a layer is this one, shown already or not."""
@@ -95,7 +104,7 @@ class JobLayer:
         if self._live is None and run is not None and sample is not None:
             self._heatmap, self.unit = run.heatmap, run.plan.model.unit
             metadata = {"heatmap": self._heatmap, "names": run.plan.names, **self._metadata}
-            self._live = LiveLayer(run, sample, self._slide_layer, self._name, metadata)
+            self._live = LiveLayer(run, sample, self._slide_layer, self._name, metadata, task.rough)
 
     @guarded
     def _put(self, task: RunTask) -> None:
@@ -107,7 +116,7 @@ class JobLayer:
             viewer.add_layer(self._live.layer)
         task.added.set()
 
-    def draw(self) -> None:
+    def draw(self, task: RunTask) -> None:
         """Show the layer, or draw what is new in it; there must be something to show."""
         if self._live is None or not self._put_once:
             return
@@ -117,13 +126,27 @@ class JobLayer:
             if not self._in_dock():
                 self.show_colorbar()
         self._live.refresh()
+        self._show_failed(task)
+
+    def _show_failed(self, task: RunTask) -> None:
+        """Hatch windows that failed since the last look; the first brings a layer of its own."""
+        viewer = self._watch.viewer
+        if self._live is None or viewer is None or not task.failed:
+            return
+        index = np.concatenate([task.failed.popleft() for _ in range(len(task.failed))])
+        if self._failed is None:
+            self._failed = self._live.failed_layer()
+            self._failed.add(index)
+            put_beside(viewer, self._failed.layer)
+        else:
+            self._failed.add(index)
 
     def finish(self, task: RunTask) -> None:
         """Show the last of it, and what the record says now; nothing, if there is nothing."""
         if task.begun:
             self._make(task)
             self._put(task)
-            self.draw()
+            self.draw(task)
         self._put_once = True  # what is put off comes too late now
         viewer = self._watch.viewer
         if self._live is None or self._heatmap is None or task.run is None:

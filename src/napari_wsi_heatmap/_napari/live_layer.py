@@ -1,7 +1,8 @@
 """The heatmap layer: one buffer that the worker fills, drawn a few times a second.
 
 napari shows the numpy array itself, so to draw what is new it is enough to say so. A lean
-refresh does; every now and then a full one also renews the thumbnail.
+refresh does; every now and then a full one also renews the thumbnail. While windows are missing
+the array is that of the rough map, in which those nearby stand in for them.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ import numpy as np
 from napari.layers import Image
 
 from napari_wsi_heatmap._napari.colors import BLENDING, COLORMAP, OPACITY, widened
+from napari_wsi_heatmap._napari.cursor_text import say_under_cursor
+from napari_wsi_heatmap._napari.failed_layer import FailedLayer
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.placement import FOLLOWED, place, placed_over
+from napari_wsi_heatmap._napari.window_words import word_of
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_wsi_heatmap._napari.colors import Limits, ValueSample
     from napari_wsi_heatmap.engine import Run
+    from napari_wsi_heatmap.growing import GrowingMap
+    from napari_wsi_heatmap.rough import RoughMap
 
 FULL_REFRESH_S = 2.0
 """Seconds between renewals of the thumbnail."""
@@ -40,6 +46,8 @@ class LiveLayer:
         Of the layer; the channel's is added where there are several.
     metadata : dict
         Put into the layer.
+    rough : RoughMap, optional
+        Shown instead of the run's map until that is whole.
 
     Attributes
     ----------
@@ -55,13 +63,17 @@ class LiveLayer:
         slide_layer: Layer,
         name: str,
         metadata: dict[str, Any],
+        rough: RoughMap | None = None,
     ) -> None:
         self._growing, self._frame = run.growing, run.plan.frame
+        self._shown: RoughMap | GrowingMap = rough or run.growing
+        # Not the run, which a layer must not keep: it grows in place.
+        self._reasons: dict[int, str] = run.shares[0].output.failures
         self._names, self._name = run.plan.names, name
         self._fixed: Limits | None = run.plan.model.limits
         self._sample: ValueSample | None = sample
         self._slide_layer = slide_layer
-        self._drawn, self._full_at = self._growing.version, time.monotonic()
+        self._drawn, self._full_at = self._shown.version, time.monotonic()
         self.channel = 0
         self._limits = self._fixed or sample.limits(0)
         self.layer = self._make(metadata)
@@ -71,7 +83,7 @@ class LiveLayer:
     def _make(self, metadata: dict[str, Any]) -> Image:
         limits = self._limits or (0.0, 1.0)
         layer = Image(
-            self._growing.values[0],
+            self._shown.values[0],
             name=self._title(0),
             rgb=False,
             multiscale=False,
@@ -89,11 +101,20 @@ class LiveLayer:
         self._shown_limits = tuple(layer.contrast_limits)
         # Its text lies over the slide, white or dark: it needs a ground of its own.
         layer.colorbar.box = True
+        if not self._frame.dense:
+            say_under_cursor(layer, self._say)
         return layer
+
+    def failed_layer(self) -> FailedLayer:
+        """Make the layer that shows which windows failed; none is hatched yet."""
+        growing = self._growing
+        return FailedLayer(
+            self._frame.grid, growing.state, self._slide_layer, self._name, self._reasons
+        )
 
     def refresh(self) -> None:
         """Draw what is new, if anything is; cheap enough for ten times a second."""
-        version = self._growing.version
+        version = self._shown.version
         if version == self._drawn:
             return
         self._drawn = version
@@ -106,18 +127,29 @@ class LiveLayer:
             self.layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def finish(self) -> None:
-        """Draw it for the last time, with the limits that all values give."""
+        """Draw it for the last time, with the limits that all values give.
+
+        Of a map that is whole the rough one is let go; a run that was stopped keeps it.
+        """
         self._widen_limits(last=True)
+        if self.rough and not self._growing.pending.any():
+            self._shown = self._growing
+            self.layer.data = self._shown.values[self.channel]
         self._sample = None if self._fixed or len(self._names) == 1 else self._sample
-        self._drawn = self._growing.version
+        self._drawn = self._shown.version
         self.layer.refresh()
+
+    @property
+    def rough(self) -> bool:
+        """Whether windows that are missing look like others nearby."""
+        return self._shown is not self._growing
 
     def show_channel(self, channel: int) -> None:
         """Show another output of the model; nothing is computed again."""
         # napari numbers layers of the same name.
         ours = self.layer.name.startswith(self._title(self.channel))
         self.channel = channel
-        self.layer.data = self._growing.values[channel]
+        self.layer.data = self._shown.values[channel]
         if ours:
             self.layer.name = self._title(channel)
         if self._sample is not None and self._fixed is None:
@@ -144,6 +176,10 @@ class LiveLayer:
     @property
     def _chosen_by_user(self) -> bool:
         return not np.allclose(self.layer.contrast_limits, self._shown_limits)
+
+    def _say(self, row: int, col: int) -> str:
+        shows_value = not np.isnan(self._shown.values[self.channel, row, col])
+        return word_of(self._growing.state, self._reasons, (row, col), shows_value=shows_value)
 
     @guarded
     def _follow(self, event: Any = None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_wsi_heatmap.report import duration, failed_line, not_finite_line, windows
+
 if TYPE_CHECKING:
     from napari_wsi_heatmap.progress import Progress
 
@@ -24,7 +26,7 @@ def progress_line(progress: Progress | None) -> str:
 
 
 def going_line(progress: Progress | None, still_s: float) -> str:
-    """How a run goes that is neither paused nor over.
+    """How a run goes that is neither paused nor over, and where its time goes.
 
     Parameters
     ----------
@@ -34,18 +36,19 @@ def going_line(progress: Progress | None, still_s: float) -> str:
     if progress is None:
         return "finding tissue and trying the model…"
     line = progress_line(progress)
-    return f"{line}; nothing new for {still_s:.0f} s" if still_s > STALLED_S else line
+    if still_s > STALLED_S:
+        return f"{line}; nothing new for {still_s:.0f} s"
+    limit = progress.bottleneck or progress.shares
+    return f"{line}\n{limit}" if limit else line
 
 
 def done_line(record: dict[str, Any]) -> str:
     """What a run that is over has done, from its record."""
     counts, seconds = record["counts"], record["seconds"].get("active", 0.0)
-    line = f"done: {counts['done']:,} windows in {duration(seconds)}"
-    if counts["failed"]:
-        line += f"; {counts['failed']:,} windows could not be read"
-    if counts["not_finite"]:
-        line += f"; {counts['not_finite']:,} windows have values that are not finite"
-    return line
+    done = f"done: {windows(counts['done'])} in {duration(seconds)}"
+    line = "; ".join(filter(None, [done, failed_line(counts), not_finite_line(counts)]))
+    limit = record.get("bottleneck", "")
+    return f"{line}\n{limit}" if limit else line
 
 
 def cancelled_line(progress: Progress | None, why: str, out: object) -> str:
@@ -63,18 +66,6 @@ def cancelled_line(progress: Progress | None, why: str, out: object) -> str:
         return f"{word}: nothing was computed"
     line = f"{word}: {progress.done:,} of {progress.planned:,} windows are done"
     return line if out is None else f"{line} and saved; Run with the same output goes on"
-
-
-def duration(seconds: float) -> str:
-    """12 s, 3 min 20 s, 1 h 5 min."""
-    whole = round(seconds)
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _rate(per_second: float) -> str:

@@ -13,6 +13,8 @@ import numpy as np
 from napari_wsi_heatmap.errors import GridError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from napari.components import ViewerModel
     from napari.layers import Layer, Shapes
     from numpy.typing import NDArray
@@ -37,7 +39,7 @@ def view_box(viewer: ViewerModel, slide_layer: Layer) -> Box | None:
     corners = centre + half * np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)])
     world = np.tile(np.asarray(viewer.dims.point, float), (4, 1))
     world[:, list(viewer.dims.displayed)] = corners
-    return _box(_level0(world[:, -2:], viewer.layers.units, slide_layer))
+    return box_of(_level0(world[:, -2:], viewer.layers.units, slide_layer))
 
 
 def on_slide(box: Box, shape: tuple[int, int]) -> Box | None:
@@ -47,19 +49,24 @@ def on_slide(box: Box, shape: tuple[int, int]) -> Box | None:
     return cut if cut[0] < cut[2] and cut[1] < cut[3] else None
 
 
-def drawn_region(shapes: Shapes, slide_layer: Layer) -> list[Points]:
+def drawn_region(
+    shapes: Shapes, slide_layer: Layer, which: Sequence[int] | None = None
+) -> list[Points]:
     """Polygons (N, 2) (y, x) of a Shapes layer, level-0 pixels.
+
+    Parameters
+    ----------
+    which : sequence of int, optional
+        Numbers of shapes; default: all.
 
     Raises
     ------
     GridError
-        If no shape of the layer encloses anything.
+        If none of them encloses anything.
     """
-    outlines = [
-        _outline(np.asarray(vertices, float), kind)
-        for vertices, kind in zip(shapes.data, shapes.shape_type, strict=True)
-        if kind in AREAS
-    ]
+    chosen = range(shapes.nshapes) if which is None else which
+    data, kinds = shapes.data, shapes.shape_type
+    outlines = [_outline(np.asarray(data[i], float), kinds[i]) for i in chosen if kinds[i] in AREAS]
     if not outlines:
         raise GridError(
             "it holds no rectangle, polygon or ellipse", f"layer {shapes.name!r}", "draw one"
@@ -78,13 +85,20 @@ def _outline(vertices: Points, kind: str) -> Points:
 
 
 def _world(layer: Layer, points: Points) -> Points:
-    return np.array([layer.data_to_world(point) for point in points])[:, -2:]
+    return _mapped(layer.data_to_world, points)[:, -2:]
 
 
 def _level0(world: Points, units: Any, slide_layer: Layer) -> Points:
     """World (N, 2), in these units -> level-0 pixels, counted from the border of pixel 0."""
     own = world * _factors(units, slide_layer.units)
-    return np.array([slide_layer.world_to_data(point) for point in own]) + 0.5
+    return _mapped(slide_layer.world_to_data, own) + 0.5
+
+
+def _mapped(transform: Callable[[Any], Any], points: Points) -> Points:
+    """Take points (N, D) through a layer's transform, which is affine, in a few calls."""
+    origin = np.asarray(transform(np.zeros(points.shape[1])))
+    units = [np.asarray(transform(unit)) - origin for unit in np.eye(points.shape[1])]
+    return origin + points @ np.array(units)
 
 
 def from_level0(points: Points, slide_layer: Layer, layer: Layer) -> Points:
@@ -105,6 +119,7 @@ def _factors(units: Any, wanted: Any) -> tuple[float, float]:
     return y, x
 
 
-def _box(points: Points) -> Box:
+def box_of(points: Points) -> Box:
+    """(y0, x0, y1, x1) around points (N, 2)."""
     (y0, x0), (y1, x1) = points.min(0), points.max(0)
     return float(y0), float(x0), float(y1), float(x1)

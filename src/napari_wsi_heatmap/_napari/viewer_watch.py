@@ -1,4 +1,4 @@
-"""What a job must know of its viewer: where it looks, and which layers go."""
+"""What a job must know of its viewer: where it looks, what is drawn, and which layers go."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from napari_wsi_heatmap._napari.drawn_watch import DrawnWatch
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.qt_window import guard_removals
-from napari_wsi_heatmap._napari.region import on_slide, view_box
+from napari_wsi_heatmap._napari.region import box_of, on_slide, view_box
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_wsi_heatmap._napari.region import Box
+    from napari_wsi_heatmap._napari.region import Box, Points
+    from napari_wsi_heatmap._napari.worker import RunTask
 
 LOOK_S = 0.25
 """Seconds between two answers to where it looks, while somebody pans."""
@@ -45,6 +47,7 @@ class ViewerWatch:
         self._viewer = weakref.ref(viewer)
         self._slide_layer, self._shape, self._removed = slide_layer, shape, removed
         self._moved, self._asked_at = False, 0.0
+        self._drawn = DrawnWatch(slide_layer)
 
     @property
     def viewer(self) -> ViewerModel | None:
@@ -64,6 +67,7 @@ class ViewerWatch:
             guard_removals(viewer)
             viewer.layers.events.removed.connect(self._on_removed)
             viewer.scene.camera.events.connect(self._on_camera)
+            self._drawn.begin(viewer)
 
     def leave(self) -> None:
         """Follow no longer."""
@@ -71,6 +75,15 @@ class ViewerWatch:
         if viewer is not None:
             viewer.layers.events.removed.disconnect(self._on_removed)
             viewer.scene.camera.events.disconnect(self._on_camera)
+            self._drawn.leave(viewer)
+
+    def tell(self, task: RunTask) -> None:
+        """Tell a run where somebody looks, and what was drawn, if that is new."""
+        view, drawn = self.new_view(), self.new_drawing()
+        if view is not None:
+            task.look_at(view)
+        if drawn:
+            task.look_at_drawn(drawn)
 
     def new_view(self) -> Box | None:
         """The part of the slide on view, level-0 pixels, if it moved; not too often."""
@@ -81,6 +94,11 @@ class ViewerWatch:
         self._moved, self._asked_at = False, time.monotonic()
         box = view_box(viewer, self._slide_layer)
         return None if box is None else on_slide(box, self._shape)
+
+    def new_drawing(self) -> list[Points]:
+        """Polygons on the slide that somebody has drawn since the last call, level-0 pixels."""
+        drawn = self._drawn.take() if self.shows_slide else []
+        return [one for one in drawn if on_slide(box_of(one), self._shape) is not None]
 
     @guarded
     def _on_camera(self, event: Any) -> None:

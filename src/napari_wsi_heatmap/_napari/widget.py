@@ -7,22 +7,26 @@ that is opened again shows it.
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import Container, PushButton
 from qtpy.QtCore import QTimer
 
-from napari_wsi_heatmap._napari.form import SettingsForm
+from napari_wsi_heatmap._napari.form import WIDEST, SettingsForm
 from napari_wsi_heatmap._napari.guarded import bare, guarded
 from napari_wsi_heatmap._napari.model_list import MODELS
+from napari_wsi_heatmap._napari.more_fields import MoreFields
 from napari_wsi_heatmap._napari.notify import tell_error
 from napari_wsi_heatmap._napari.registry import JOBS
 from napari_wsi_heatmap._napari.run_panel import RunPanel
+from napari_wsi_heatmap._napari.scrolled import Scrolled
 from napari_wsi_heatmap._napari.warm_up import WARM_UP
 from napari_wsi_heatmap.errors import HeatmapError
 
 if TYPE_CHECKING:
     from napari_wsi_heatmap._napari.job import HeatmapJob
+    from napari_wsi_heatmap._napari.live_tissue import LiveTissue
 
 NARROWEST = 280
 """px at which every field can still be read."""
@@ -41,13 +45,28 @@ class HeatmapWidget(Container):
         self._viewer, self._gone = bare(napari_viewer), False
         self._form = SettingsForm(self._viewer)
         self._panel = RunPanel()
-        self._tissue = PushButton(text="Show tissue", tooltip="as a layer that can be painted on")
-        super().__init__(widgets=[self._form, self._tissue, self._panel], labels=False)
+        self._more = MoreFields(WIDEST)
+        self._tissue = PushButton(
+            text="Show tissue", tooltip="What the rule finds, as a layer that can be painted on."
+        )
+        self._of_run = PushButton(
+            text="Tissue of the run",
+            tooltip="The windows that the heatmap was made of, as a layer that can be painted on.",
+        )
+        buttons = Container(widgets=[self._tissue, self._of_run], layout="horizontal", labels=False)
+        buttons.margins = (0, 0, 0, 0)
+        self._fields = Container(widgets=[self._form, self._more], labels=False)
+        self._fields.margins = (0, 0, 0, 0)
+        super().__init__(widgets=[buttons, self._panel], labels=False)
+        self.native.layout().insertWidget(0, Scrolled(self._fields.native))
         self.native.layout().addStretch()
         self.native.setMinimumWidth(NARROWEST)
         self._panel.run_pressed.connect(self.run)
         self._tissue.changed.connect(self.show_tissue)
+        self._of_run.changed.connect(self.show_run_tissue)
         self._form.changed.connect(self._say_hint)
+        self._form.changed.connect(self._follow_threshold)
+        self._more.changed.connect(self._follow_threshold)
         MODELS.changed.connect(self.reset_choices)
         JOBS.started.connect(self._on_started)
         self.native.destroyed.connect(self._on_destroyed)
@@ -62,12 +81,21 @@ class HeatmapWidget(Container):
         from napari_wsi_heatmap._napari.start import start_job
 
         try:
-            settings = self._form.settings()
+            settings = self._form.settings() | self._more.settings()
             model = MODELS.spec(self._form.model_name)
             start_job(self._viewer, self._form.slide_layer, model, **settings)
+            self._hide_tissue()
         except HeatmapError as error:
             tell_error(error)
             self._panel.hint(str(error), can_run=True)
+
+    def _hide_tissue(self) -> None:
+        """A mask tints the heatmap that lies over it: colours would be read wrongly."""
+        from napari_wsi_heatmap._napari.tissue_view import hide_tissue
+
+        if self._form.slide_layer is not None:
+            hide_tissue(self._viewer, self._form.slide_layer.name)
+            self._follow_threshold()
 
     @guarded
     def show_tissue(self, *_: Any) -> None:
@@ -75,12 +103,52 @@ class HeatmapWidget(Container):
         from napari_wsi_heatmap._napari.tissue_view import show_tissue
 
         try:
-            settings = self._form.settings()
-            if settings["window"] is None:
-                settings["window"] = MODELS.learn(self._form.model_name).window
-            show_tissue(self._viewer, self._form.slide_layer, settings)
+            layer, settings = self._form.slide_layer, self._tissue_settings()
+            show_tissue(self._viewer, layer, settings, self._follow_threshold)
         except HeatmapError as error:
             tell_error(error)
+
+    @guarded
+    def show_run_tissue(self, *_: Any) -> None:
+        """Show which windows the heatmap that is selected, or the topmost, was made of."""
+        from napari_wsi_heatmap._napari.run_tissue import show_run_tissue
+
+        try:
+            show_run_tissue(self._viewer)
+        except HeatmapError as error:
+            tell_error(error)
+
+    @guarded
+    def _follow_threshold(self, *_: Any) -> None:
+        """Show the mask of the threshold that the fields say, if its values are at hand."""
+        from napari_wsi_heatmap._napari.live_tissue import count_text
+
+        live = None if self._gone else self._moved_tissue()
+        if live is not None:
+            self._form.tell_tissue(count_text(live.values), live.values.automatic)
+        elif not self._gone:
+            self._form.tell_tissue("", None)
+
+    def _moved_tissue(self) -> LiveTissue | None:
+        from napari_wsi_heatmap._napari.live_tissue import live_tissue
+        from napari_wsi_heatmap._napari.tissue_view import move_threshold
+
+        layer = self._form.slide_layer
+        if layer is None or not self._form.has_threshold or not live_tissue(self._viewer, layer):
+            return None
+        # What is half typed is told when somebody presses a button.
+        with suppress(HeatmapError):
+            return move_threshold(self._viewer, layer, self._tissue_settings())
+        return None
+
+    def _tissue_settings(self) -> dict[str, Any]:
+        """What tissue is looked for with; windows as the model wants them where none are given."""
+        settings = self._form.settings() | self._more.settings()
+        if settings["window"] is None:
+            settings["window"] = MODELS.learn(self._form.model_name).window
+        if settings["mpp"] is None and settings["level"] is None:
+            settings["mpp"] = MODELS.learn(self._form.model_name).mpp
+        return settings
 
     @guarded
     def reset_choices(self, *_: Any) -> None:
@@ -92,6 +160,7 @@ class HeatmapWidget(Container):
     @guarded
     def _say_hint(self, *_: Any) -> None:
         self._panel.hint(self._form.hint, can_run=self._form.slide_layer is not None)
+        self._of_run.enabled = any("heatmap" in layer.metadata for layer in self._viewer.layers)
 
     @guarded
     def _on_destroyed(self, *_: Any) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,16 +22,22 @@ from superqt.utils._qthreading import WorkerBaseSignals
 from napari_wsi_heatmap._napari.colors import SAMPLE, ValueSample
 from napari_wsi_heatmap._napari.polite import polite_torch, run_politely
 from napari_wsi_heatmap.errors import HeatmapError, one_line
+from napari_wsi_heatmap.rough import rough_map
+from napari_wsi_heatmap.states import FAILED, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
+    from napari_wsi_heatmap._napari.region import Points
     from napari_wsi_heatmap._napari.slide_source import SlideSource
     from napari_wsi_heatmap.control import RunControl
     from napari_wsi_heatmap.engine import Run
     from napari_wsi_heatmap.heatmap import Piece
     from napari_wsi_heatmap.order import Box
     from napari_wsi_heatmap.progress import Progress
+    from napari_wsi_heatmap.rough import RoughMap
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +77,10 @@ class RunTask:
         To be set when the layer of the planned run is in the viewer.
     progress : Progress or None
     sample : ValueSample or None
+    rough : RoughMap or None
+        What is shown while windows are missing; None: the map as it is.
+    failed : deque of (n,) int64
+        Flat indices of windows that failed, to be taken out once they are shown.
     """
 
     def __init__(
@@ -84,11 +95,14 @@ class RunTask:
         self._source: SlideSource | None = source
         self._model, self._settings = model, settings
         self._viewport: Box | None = None
+        self._drawn: deque[list[Points]] = deque()
         self._count_at, self.moved_at = 0.0, time.monotonic()
         self.run: Run | None = None
         self.begun, self.added = False, threading.Event()
         self.progress: Progress | None = None
         self.sample: ValueSample | None = None
+        self.rough: RoughMap | None = None
+        self.failed: deque[NDArray[np.int64]] = deque()
 
     def __repr__(self) -> str:
         return self.title
@@ -99,6 +113,10 @@ class RunTask:
         Only noted here. The order is rearranged by the worker: readers may hold its lock.
         """
         self._viewport = viewport
+
+    def look_at_drawn(self, polygons: list[Points]) -> None:
+        """Compute a region (N, 2) (y, x) of the slide before all else, level-0 pixels."""
+        self._drawn.append(polygons)
 
     def work(self, planned: Callable[[], None]) -> None:
         """Plan the run and iterate it to its end; called in the worker's thread.
@@ -133,6 +151,10 @@ class RunTask:
 
         run = launch.prepare(slide, self._model, control=self.control, **self._settings)
         self.sample = ValueSample(run.plan.frame.channels)
+        plan, growing = run.plan, run.growing
+        if plan.settings.order == "viewport":
+            self.rough = rough_map(plan.slide, plan.frame, growing.values, growing.state)
+        self._note_failed(np.flatnonzero(state_of(growing.state) == FAILED))
         self.run, self.progress = run, run.progress
         if self.progress.done:
             self.sample.add(_some_of(run.growing.values))
@@ -151,6 +173,9 @@ class RunTask:
     def _note(self, run: Run, piece: Piece) -> None:
         assert self.sample is not None
         self.sample.add(piece.values)
+        if self.rough is not None:
+            self.rough.add(piece.index)
+        self._note_failed(piece.index[state_of(piece.state) == FAILED])
         self.begun, self.moved_at = True, time.monotonic()
         if self.moved_at >= self._count_at:
             self.progress = run.progress
@@ -159,11 +184,18 @@ class RunTask:
         viewport, self._viewport = self._viewport, None
         if viewport is not None:
             run.look_at(viewport)
+        while self._drawn:
+            run.look_at(self._drawn.popleft())
+
+    def _note_failed(self, index: NDArray[np.int64]) -> None:
+        if len(index):
+            self.failed.append(index)
 
     def clear(self) -> None:
         """Let go of model, slide and map: the worker that holds this is never freed."""
         self.run, self._source, self._model, self.sample = None, None, None, None
-        self._settings = {}
+        self.rough, self._settings = None, {}
+        self.failed.clear()
 
 
 class RunSignals(WorkerBaseSignals):

@@ -80,6 +80,7 @@ def load_model(
     mpp: float | None = None,
     transform: Callable[[Any], Any] | None = None,
     output: int | str | None = None,
+    features: int | str | None = None,
     activation: str | None = None,
     names: Sequence[str] | str | None = None,
     trust: str | bool | None = None,
@@ -104,6 +105,9 @@ def load_model(
         (N, 3, H, W) float32 in 0…1 -> what the model takes.
     output : int or str, optional
         Index or key of the output that is drawn, where the model returns several.
+    features : int or str, optional
+        Index or key of the output that holds a feature vector (N, D) of each window, to be kept
+        beside the values.
     activation : {"softmax", "sigmoid"}, optional
         Applied to what the model returns.
     names : sequence of str, optional
@@ -132,8 +136,8 @@ def load_model(
             do="load the weights into the nn.Module and hand that over",
         )
     settings = checked(
-        window=window, mpp=mpp, transform=transform, output=output, activation=activation,
-        names=names, output_stride=output_stride, batch_size=batch_size,
+        window=window, mpp=mpp, transform=transform, output=output, features=features,
+        activation=activation, names=names, output_stride=output_stride, batch_size=batch_size,
     )  # fmt: skip
     for kind in KINDS:
         if kind.matches(spec):

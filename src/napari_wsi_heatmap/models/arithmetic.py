@@ -49,8 +49,11 @@ def fixed_algorithms(device: torch.device) -> Iterator[None]:
 def best_layout(model: HeatmapModel, device: torch.device) -> torch.memory_format:
     """How patches should lie in memory: channels last for convolutions on CUDA.
 
-    cuDNN follows the layout of what comes in; the model's weights are left as they are.
+    cuDNN follows the layout of what comes in; the model's weights are left as they are. On the
+    CPU channels last too where a model takes any: so they are cut, and need not be sorted.
     """
+    if model.any_layout:
+        return torch.channels_last
     module = model.module
     convolves = module is not None and any(
         isinstance(part, torch.nn.Conv2d) for part in module.modules()

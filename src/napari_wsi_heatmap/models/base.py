@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from napari_wsi_heatmap.errors import HeatmapError, ModelRunError, one_line
+from napari_wsi_heatmap.errors import HeatmapError, ModelOutputError, ModelRunError, one_line
 from napari_wsi_heatmap.models.arithmetic import fixed_algorithms
 from napari_wsi_heatmap.models.identity import module_sha256
 from napari_wsi_heatmap.models.memory import out_of_memory
-from napari_wsi_heatmap.models.outputs import activate, as_values, select_output
+from napari_wsi_heatmap.models.outputs import (
+    activate,
+    as_features,
+    as_values,
+    select_features,
+    select_output,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +47,8 @@ class HeatmapModel(abc.ABC):
         Applied to what the model returns.
     output : int, str or None
         Which element of a tuple or key of a dict is drawn.
+    features : int, str or None
+        Which element or key is a feature vector (N, D), kept beside the values.
     output_stride : float or None
         Pixels of the window per cell of a dense output; None: window / h.
     batch_size : int or None
@@ -49,6 +57,10 @@ class HeatmapModel(abc.ABC):
         Unit of its values, for the colour bar.
     limits : (float, float) or None
         Values that the colour map should span; None: those that occur.
+    concurrent : bool
+        Whether several threads may call it at once: it keeps nothing between its calls.
+    any_layout : bool
+        Whether it takes patches with their channels last in memory as well.
     """
 
     name: str
@@ -58,10 +70,13 @@ class HeatmapModel(abc.ABC):
     transform: Callable[[Tensor], Tensor] | None = None
     activation: str | None = None
     output: int | str | None = None
+    features: int | str | None = None
     output_stride: float | None = None
     batch_size: int | None = None
     unit: str = ""
     limits: tuple[float, float] | None = None
+    concurrent: bool = False
+    any_layout: bool = False
 
     @property
     @abc.abstractmethod
@@ -82,6 +97,15 @@ class HeatmapModel(abc.ABC):
 
     def restore(self) -> None:  # noqa: B027 - nor to put back
         """Put back what `to` changed. Nothing to do for a plain function."""
+
+    @property
+    def replicable(self) -> bool:
+        """Whether several devices can have one each."""
+        return self.module is not None
+
+    def replica(self) -> HeatmapModel:
+        """Return a copy with layers of its own, for another device."""
+        return copy.deepcopy(self)
 
     def settle(self, **settings: Any) -> None:
         """Take over settings that `models.settings.checked` has checked."""
@@ -119,8 +143,35 @@ class HeatmapModel(abc.ABC):
         ModelOutputError
             If what it returns cannot be placed.
         """
-        values = select_output(self._raw(batch), self.output)
-        return activate(as_values(values, len(batch)), self.activation)
+        return self._values(self._raw(batch), len(batch))
+
+    def outputs(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Values of a batch as by calling the model, and the features (N, D) float32, if any."""
+        raw, n = self._raw(batch), len(batch)
+        values = self._values(raw, n)
+        if self.features is None:
+            return values, None
+        vectors = as_features(select_features(raw, self.features), n)
+        if vectors.device != values.device:
+            raise ModelOutputError(
+                f"the values are on {values.device} and the features on {vectors.device}",
+                do="return both on one device",
+            )
+        return values, vectors
+
+    def rows(self, batch: Tensor) -> Tensor:
+        """Everything that a window gets, in one tensor, which is copied from a device at once.
+
+        Returns
+        -------
+        (N, C) or (N, C, h, w) float32
+            The values; with features (N, C · h · w + D): the values, then the features.
+        """
+        values, vectors = self.outputs(batch)
+        return values if vectors is None else torch.cat([values.flatten(1), vectors], 1)
+
+    def _values(self, raw: Any, n: int) -> Tensor:
+        return activate(as_values(select_output(raw, self.output), n), self.activation)
 
     def _raw(self, batch: Tensor) -> Any:
         try:
@@ -132,10 +183,13 @@ class HeatmapModel(abc.ABC):
 
     def _digest(self, core: str) -> str:
         """`core`, with what is done before and after the model where there is such a thing."""
-        if self.transform is None and self.activation is None:
+        if self.transform is None and self.activation is None and self.features is None:
             return core
         transform = self.transform and module_sha256(self.transform)
-        return hashlib.sha256(f"{core} {transform} {self.activation}".encode()).hexdigest()
+        text = f"{core} {transform} {self.activation}"
+        # Only where there are features: outputs without them are recognised as ever.
+        text += "" if self.features is None else f" {self.features!r}"
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def __repr__(self) -> str:
         height, width = self.window

@@ -6,6 +6,8 @@ import hashlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
+import torch
+
 from napari_wsi_heatmap.models.base import HeatmapModel
 from napari_wsi_heatmap.models.focus import Sharpness
 from napari_wsi_heatmap.models.nuclei import NucleiDensity
@@ -14,8 +16,6 @@ from napari_wsi_heatmap.models.tissue import TissueFraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import torch
 
 NETS: Final[dict[str, Callable[[], Any]]] = {
     "hematoxylin": partial(StainDensity, "hematoxylin"),
@@ -28,6 +28,8 @@ NETS: Final[dict[str, Callable[[], Any]]] = {
 """What makes each; `napari_wsi_heatmap.models.BUILTIN` describes them."""
 
 BATCH_SIZE: Final = 32
+CACHE_BYTES: Final = 4 << 20
+"""Of a core, roughly."""
 
 
 @final
@@ -43,6 +45,7 @@ class BuiltinModel(HeatmapModel):
     """
 
     batch_size = BATCH_SIZE
+    concurrent = any_layout = replicable = True
 
     def __init__(self, name: str, **settings: Any) -> None:
         self.name = name
@@ -65,5 +68,9 @@ class BuiltinModel(HeatmapModel):
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Apply the formula; (N, 1)."""
-        values: torch.Tensor = self.net(batch)
-        return values
+        if batch.device.type != "cpu":
+            values: torch.Tensor = self.net(batch)
+            return values
+        # A few windows at a time: what is made of them on the way stays in the core's cache.
+        few = max(1, CACHE_BYTES // max(1, batch[0].nbytes))
+        return torch.cat([self.net(part) for part in torch.split(batch, few)])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.models.base import HeatmapModel
 
     Call = Callable[[torch.Tensor], torch.Tensor]
+    Shape = tuple[int, ...]
 
 Tensor = torch.Tensor
 
@@ -62,6 +63,8 @@ class DryRun:
     """Batch sizes that were tried, if none was given."""
     compiled: bool = False
     """Whether the compiled model did what the other one does."""
+    features: int | None = None
+    """D, the length of a window's feature vector; None where none was asked for."""
 
 
 def dry_run(
@@ -89,7 +92,7 @@ def dry_run(
     dtype : torch.dtype
         Precision of the run; a smaller one than float32 by autocast.
     call : callable, optional
-        How the run calls the model, if not just by `model`.
+        How the run calls the model, if not just by `model.rows`.
     compiled : callable, optional
         The same, compiled; tried in whole batches only, since each shape is compiled anew.
 
@@ -102,15 +105,16 @@ def dry_run(
     ModelRunError
         If the model raises.
     ModelOutputError
-        If its output cannot be placed, or is not as many as its names.
+        If its output cannot be placed, has not as many names, or its features are no vectors.
     """
     device = patches.device if device is None else torch.device(device)
     patches = patches.to(device, torch.float32)
-    call = call or model
+    call = call or model.rows
     model.to(device)
     with inference(device, dtype):
         pair, told = _in_pairs(call, patches)
-        names = _names(model, pair.shape[1])
+        shape, features = _shapes(model, patches, pair)
+        names = _names(model, shape[0])
         size, trials = _batch_size(model, call, patches, pair, told.seconds, batch_size)
         if size > SMALLEST:
             told = told.and_then(_in_whole_batches(call, patches, size, pair))
@@ -120,8 +124,8 @@ def dry_run(
     asked_for_one = model.batch_size if batch_size is None else batch_size
     notices += [*why_not, *([RAISED] if asked_for_one == 1 else []), *_not_finite(pair)]
     return DryRun(
-        channels=pair.shape[1],
-        map_shape=None if pair.ndim == 2 else (pair.shape[2], pair.shape[3]),
+        channels=shape[0],
+        map_shape=(shape[1], shape[2]) if len(shape) == 3 else None,
         names=names,
         batch_size=size,
         independent=told.alike,
@@ -130,7 +134,18 @@ def dry_run(
         notices=tuple(notices),
         trials=trials,
         compiled=works is not None,
+        features=features,
     )
+
+
+def _shapes(model: HeatmapModel, patches: Tensor, pair: Tensor) -> tuple[Shape, int | None]:
+    """(C,) or (C, h, w) of the values, and D of the features: rows hold both, one by one."""
+    values, features = (pair, None) if model.features is None else model.outputs(patches.clone())
+    if features is None:
+        return tuple(values.shape[1:]), None
+    if pair.shape[1:] != (values[0].numel() + features.shape[1],):
+        raise _changed(pair, values)
+    return tuple(values.shape[1:]), features.shape[1]
 
 
 @dataclass(frozen=True)
@@ -245,12 +260,16 @@ def _timed(call: Call, batch: Tensor, like: Tensor | None = None) -> tuple[Tenso
     values = call(batch.clone()).cpu()  # a model may change its input; waits for a GPU
     seconds = time.perf_counter() - start
     if like is not None and values.shape[1:] != like.shape[1:]:
-        raise ModelOutputError(
-            f"the model returned shape {tuple(like.shape)} for one batch "
-            f"and {tuple(values.shape)} for another",
-            do="all but the first number must stay the same",
-        )
+        raise _changed(like, values)
     return values, seconds
+
+
+def _changed(before: Tensor, after: Tensor) -> ModelOutputError:
+    return ModelOutputError(
+        f"the model returned shape {tuple(before.shape)} for one batch "
+        f"and {tuple(after.shape)} for another",
+        do="all but the first number must stay the same",
+    )
 
 
 def _same_bits(a: Tensor, b: Tensor) -> bool:

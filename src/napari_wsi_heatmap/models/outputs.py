@@ -90,6 +90,51 @@ def as_values(values: Tensor, n: int) -> Tensor:
     return values.to(torch.float32)
 
 
+def select_features(values: Any, features: int | str) -> Tensor:
+    """Pick the tensor of feature vectors from a tuple or dict.
+
+    Raises
+    ------
+    ModelOutputError
+        If it is neither, or `features` picks nothing of it.
+    """
+    if isinstance(values, (Tensor, np.ndarray, np.generic)):
+        raise ModelOutputError(
+            f"the model returned one {type(values).__name__}",
+            f"there are no features {features!r}",
+            "return a tuple or dict of values and features, or leave features= away",
+        )
+    keys = _keys(values)
+    if features not in keys and not _counts_from_the_end(values, features):
+        raise ModelOutputError(
+            f"the model returned a {type(values).__name__} of {keys}",
+            f"there are no features {features!r}",
+            f"choose some with features={keys[-1] if keys else None!r}",
+        )
+    return select_output(values[features], None)
+
+
+def as_features(values: Tensor, n: int) -> Tensor:
+    """Bring the feature vectors of `n` windows to (N, D) float32.
+
+    (N, D, 1, 1), as pooling leaves it, becomes (N, D).
+
+    Raises
+    ------
+    ModelOutputError
+        If the shape or the type is another.
+    """
+    vectors = values.ndim == 2 or (values.ndim == 4 and values.shape[2:] == (1, 1))
+    if not vectors or len(values) != n or 0 in values.shape:
+        raise ModelOutputError(
+            f"the model returned features of shape {tuple(values.shape)} for {n} windows",
+            do=f"they must be ({n}, D)",
+        )
+    if values.is_complex():
+        raise ModelOutputError("the model returned complex features", do="return real values")
+    return values.reshape(n, -1).to(torch.float32)
+
+
 def activate(values: Tensor, activation: str | None) -> Tensor:
     """Apply softmax (over C) or sigmoid, or nothing."""
     if activation == "softmax":

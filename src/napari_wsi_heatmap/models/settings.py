@@ -88,6 +88,7 @@ CHECKS: dict[str, Callable[[str, object], Any]] = {
     "mpp": _positive,
     "transform": _function,
     "output": _key,
+    "features": _key,
     "activation": _activation,
     "names": _names,
     "output_stride": _positive,

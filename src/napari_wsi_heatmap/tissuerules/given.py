@@ -15,8 +15,10 @@ from napari_wsi_heatmap.errors import GridError, one_line
 
 VARIANCE = 80.0
 """Default threshold of the variance rules; the notebook's (JHancox/BioImaging, Notebook_2)."""
-THRESHOLDS = {"variance": VARIANCE, "variance2": VARIANCE}
-CHOICES = "otsu, none, variance[:T], variance2[:T], FILE.geojson or MASK.png"
+THRESHOLDS = {"otsu": None, "variance": VARIANCE, "variance2": VARIANCE}
+"""Rules that have a threshold, and which they have if none is given; None: Otsu finds it."""
+MOST_SATURATION = 255
+CHOICES = "otsu[:T], none, variance[:T], variance2[:T], FILE.geojson or MASK.png"
 MOST_PIXELS = 1 << 26
 """Of a mask: 8192 x 8192. Five bytes each are needed while shares are added up."""
 GEOJSON = (".geojson", ".json")
@@ -56,11 +58,17 @@ def plain_rule(rule: Any) -> Any:
     Frozen: it does not change with what was given.
     """
     given = given_rule(rule)
-    if given.kind in THRESHOLDS:
-        return f"{given.kind}:{given.value:g}"
     if given.value is None:
         return given.kind
+    if given.kind in THRESHOLDS:
+        return f"{given.kind}:{_digits(given.value)}"
     return given.value
+
+
+def _digits(value: float) -> str:
+    """A number in as few digits as say it exactly."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def rule_to_json(rule: Any) -> Any:
@@ -76,7 +84,7 @@ def rule_to_json(rule: Any) -> Any:
 
 def _named(text: str) -> Rule:
     name, colon, threshold = text.partition(":")
-    if text in ("otsu", "none"):
+    if text == "none":
         return Rule(text)
     if name in THRESHOLDS:
         return Rule(name, _threshold(text, threshold) if colon else THRESHOLDS[name])
@@ -91,11 +99,11 @@ def _threshold(rule: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise GridError(
-            f"tissue is {one_line(rule, 60)!r}", do="give a variance, 0 or above, after the colon"
-        )
-    return value
+    otsu = rule.startswith("otsu")
+    if math.isfinite(value) and 0 <= value <= (MOST_SATURATION if otsu else math.inf):
+        return value
+    wanted = f"a saturation, 0 to {MOST_SATURATION}" if otsu else "a variance, 0 or above"
+    raise GridError(f"tissue is {one_line(rule, 60)!r}", do=f"give {wanted}, after the colon")
 
 
 def _drawn(rule: Any) -> Rule:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_wsi_heatmap.shrink import LenientRead, level_and_factor, read_shrunk
-from napari_wsi_heatmap.tissue import TissueMask, strips
+from napari_wsi_heatmap.tissue import strips
+from napari_wsi_heatmap.tissuerules.values import AFTER, BEFORE, TissueValues
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.slides.base import Rgb, Slide
+    from napari_wsi_heatmap.tissue import TissueMask
 
     Mask = NDArray[np.bool_]
 
@@ -34,22 +36,37 @@ NEARLY_ALL = 0.97
 NEARLY_NONE = 0.0005
 
 
-def otsu_mask(slide: Slide) -> TissueMask:
-    """Mask of a slide by Otsu's threshold; no mask and a notice where that means nothing."""
-    return _mask_of(coarse_view(slide))
+def otsu_mask(slide: Slide, threshold: float | None = None) -> TissueMask:
+    """Mask of a slide by Otsu's threshold; no mask and a notice where that means nothing.
+
+    A threshold that is given is taken, whatever it means.
+    """
+    return otsu_values(slide, threshold).tissue()
 
 
-def _mask_of(view: CoarseView) -> TissueMask:
+def otsu_values(slide: Slide, threshold: float | None = None) -> TissueValues:
+    """Saturation of a slide seen from afar, and Otsu's threshold unless another is given."""
+    view = coarse_view(slide)
     histogram = _histogram(view)
-    threshold = otsu_threshold(histogram)
-    record: dict[str, Any] = {"rule": "otsu", "threshold": threshold}
-    why = _meaningless(histogram, threshold)
-    if why is not None:
-        record |= {"rule": "none", "asked": "otsu", "notice": f"{why}: all windows are computed"}
-        return TissueMask(None, record=record)
+    found = otsu_threshold(histogram)
+    why = _meaningless(histogram, found)
+    unasked = threshold is None
+    return TissueValues(
+        "otsu",
+        _values(view),
+        found if threshold is None else threshold,
+        downsample=view.downsample,
+        notice=f"{why}: all windows are computed" if unasked and why else None,
+        automatic=found if why is None else None,
+    )
+
+
+def _values(view: CoarseView) -> NDArray[np.int16]:
+    values = view.saturation.astype(np.int16)
+    values[~view.scanned] = BEFORE
     # What is damaged counts as tissue: the run itself finds out which windows cannot be read.
-    mask = (view.saturation > threshold) & view.scanned | view.unread
-    return TissueMask(mask, view.downsample, record)
+    values[view.unread] = AFTER
+    return values
 
 
 def _histogram(view: CoarseView) -> NDArray[np.int64]:

@@ -12,7 +12,9 @@ import numpy as np
 
 from napari_wsi_heatmap.errors import GridError
 from napari_wsi_heatmap.tissue import TissueMask
+from napari_wsi_heatmap.tissuerules.given import VARIANCE
 from napari_wsi_heatmap.tissuerules.sums import Sums, cell_sums
+from napari_wsi_heatmap.tissuerules.values import TissueValues, above
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,15 +48,45 @@ def variance_mask(
     Memory bound: a byte a window, and about 100 MB. Every pixel under a wanted window is read,
     once (windows of neighbouring bands share a strip).
     """
+    grid = _known(grid)
+    tissue = np.zeros(grid.shape, bool)
+    for at, values in _variances(slide, grid, wanted, cancelled):
+        tissue[at] = above(values, threshold)
+    return TissueMask(None, record={"rule": "variance", "threshold": threshold}, windows=tissue)
+
+
+def variance_values(
+    slide: Slide,
+    threshold: float,
+    grid: WindowGrid | None,
+    wanted: Mask | None,
+    cancelled: Event | None = None,
+) -> TissueValues:
+    """Keep the variance of each window; memory bound: 8 bytes a window, and about 100 MB."""
+    grid = _known(grid)
+    values = np.full(grid.shape, np.nan)
+    for at, some in _variances(slide, grid, wanted, cancelled):
+        values[at] = some
+    return TissueValues("variance", values, threshold, windows=True, automatic=VARIANCE)
+
+
+def _known(grid: WindowGrid | None) -> WindowGrid:
     if grid is None:
         raise GridError("the tissue rule 'variance' looks at windows", do="give their grid")
-    tissue = np.zeros(grid.shape, bool)
+    return grid
+
+
+def _variances(
+    slide: Slide, grid: WindowGrid, wanted: Mask | None, cancelled: Event | None
+) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float64]]]:
+    """Variances of windows, some rows at a time, and which these are; NaN if not wanted."""
     wanted = np.ones(grid.shape, bool) if wanted is None else wanted
     for band in _bands(grid):
         if wanted[band].any():
             sums, cols = _of_band(slide, grid, band, wanted, cancelled)
-            tissue[band, cols] = varies(sums, 3 * sums.scanned, threshold)
-    return TissueMask(None, record={"rule": "variance", "threshold": threshold}, windows=tissue)
+            values = variances(sums, 3 * sums.scanned)
+            values[~wanted[band, cols]] = np.nan  # only a part of it may have been read
+            yield (band, cols), values
 
 
 def _of_band(
@@ -119,14 +151,19 @@ def _window_sums(cells: Ints, edges: tuple[Ints, Ints], rows: Ints, cols: Ints) 
     return band[:, right] - band[:, left]
 
 
-def varies(sums: Sums, count: Ints | int, threshold: float) -> Mask:
-    """Whether the population variance of `count` values is above a threshold, or damage is there.
+def variances(sums: Sums, count: Ints | int) -> NDArray[np.float64]:
+    """Population variance of `count` values; infinite where damage is, NaN where nothing is.
 
-    In whole numbers, n Σx² − (Σx)² > T n²: the border case is no matter of rounding.
+    (n Σx² − (Σx)²) / n², divided as whole numbers first: that a variance equals a threshold is
+    no matter of rounding.
     """
-    n = np.asarray(count, np.int64)
+    n = np.broadcast_to(np.maximum(count, 1), sums.total.shape)
     if n.max(initial=0) <= EXACT:
-        spread = (n * sums.squares - sums.total**2).astype(np.float64)
+        whole, rest = np.divmod(n * sums.squares - sums.total**2, n * n)
+        values = whole + rest / (n * n)
     else:
-        spread = n.astype(float) * sums.squares - sums.total.astype(float) ** 2
-    return (spread > threshold * n.astype(float) ** 2) | (sums.unread > 0)
+        spread = n * sums.squares.astype(float) - sums.total.astype(float) ** 2
+        values = spread / n.astype(float) ** 2
+    values[sums.scanned == 0] = np.nan
+    values[sums.unread > 0] = np.inf
+    return values

@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsi_heatmap.tissue import TissueMask
+from napari_wsi_heatmap.tissuerules.given import VARIANCE
 from napari_wsi_heatmap.tissuerules.sums import cell_sums
-from napari_wsi_heatmap.tissuerules.variance import Reach, spans_of, varies
+from napari_wsi_heatmap.tissuerules.values import TissueValues, above_both
+from napari_wsi_heatmap.tissuerules.variance import Reach, spans_of, variances
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from threading import Event
 
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.grid import WindowGrid
     from napari_wsi_heatmap.slides.base import Slide
-    from napari_wsi_heatmap.tissuerules.sums import Sums
 
     Ints = NDArray[np.int64]
     Mask = NDArray[np.bool_]
+    Variances = NDArray[np.float64]
 
 SQUARE, TILE = 256, 64
 """px of the level read."""
@@ -48,19 +51,80 @@ def two_pass_mask(
     Memory bound: a byte a tile, and about 100 MB. Every square around a wanted window is read,
     once.
     """
-    level = 0 if grid is None else grid.spec.level
-    shape = [-(-side // SQUARE) for side in slide.levels[level].shape]
-    reach = _everywhere if grid is None or wanted is None else _reach(grid, wanted).touches
+    level = _level(grid)
+    shape = _squares(slide, level)
     mask = np.zeros((shape[0] * PER_SIDE, shape[1] * PER_SIDE), bool)
-    for first in range(0, shape[0], ROWS_AT_ONCE):
-        rows = slice(first * PER_SIDE, min(first + ROWS_AT_ONCE, shape[0]) * PER_SIDE)
-        edges = np.arange(rows.start, rows.stop + 1), np.arange(mask.shape[1] + 1)
-        borders = edges[0] * TILE, edges[1] * TILE
-        sums = cell_sums(slide, level, borders, reach, align=SQUARE, cancelled=cancelled)
-        mask[rows] = _both_passes(sums, threshold)
-    down = slide.levels[level].downsample
+    for rows, tiles, squares in _variances(slide, grid, wanted, cancelled):
+        mask[_tiles(rows)] = above_both(tiles, squares, threshold)
     record = {"rule": "variance2", "threshold": threshold, "level": level}
-    return TissueMask(mask, (down[0] * TILE, down[1] * TILE), record)
+    return TissueMask(mask, _tile_level0(slide, level), record)
+
+
+def two_pass_values(
+    slide: Slide,
+    threshold: float,
+    grid: WindowGrid | None,
+    wanted: Mask | None,
+    cancelled: Event | None = None,
+) -> TissueValues:
+    """Keep the variances of tiles and squares; memory bound: 9 bytes a tile, and about 100 MB.
+
+    Tiles of squares that the first pass rejects are known as well: a lower threshold reads
+    nothing again.
+    """
+    level = _level(grid)
+    first = np.full(_squares(slide, level), np.nan)
+    values = np.full(np.multiply(first.shape, PER_SIDE), np.nan)
+    for rows, tiles, squares in _variances(slide, grid, wanted, cancelled):
+        values[_tiles(rows)], first[rows] = tiles, squares
+    return TissueValues(
+        "variance2",
+        values,
+        threshold,
+        first,
+        _tile_level0(slide, level),
+        automatic=VARIANCE,
+        more={"level": level},
+    )
+
+
+def _variances(
+    slide: Slide, grid: WindowGrid | None, wanted: Mask | None, cancelled: Event | None
+) -> Iterator[tuple[slice, Variances, Variances]]:
+    """Rows of squares, variances of their tiles, and their own; NaN where nothing was read."""
+    level = _level(grid)
+    shape = _squares(slide, level)
+    reach = _everywhere if grid is None or wanted is None else _reach(grid, wanted).touches
+    for first in range(0, shape[0], ROWS_AT_ONCE):
+        rows = slice(first, min(first + ROWS_AT_ONCE, shape[0]))
+        tiles = _tiles(rows)
+        borders = (
+            np.arange(tiles.start, tiles.stop + 1) * TILE,
+            np.arange(shape[1] * PER_SIDE + 1) * TILE,
+        )
+        sums = cell_sums(slide, level, borders, reach, align=SQUARE, cancelled=cancelled)
+        squares = sums.each(_of_squares)
+        yield rows, variances(sums, 3 * TILE**2), variances(squares, 3 * SQUARE**2)
+
+
+def _level(grid: WindowGrid | None) -> int:
+    return 0 if grid is None else grid.spec.level
+
+
+def _squares(slide: Slide, level: int) -> tuple[int, int]:
+    """Rows and columns of squares over a level."""
+    height, width = slide.levels[level].shape
+    return -(-height // SQUARE), -(-width // SQUARE)
+
+
+def _tiles(squares: slice) -> slice:
+    """Rows of tiles in rows of squares."""
+    return slice(squares.start * PER_SIDE, squares.stop * PER_SIDE)
+
+
+def _tile_level0(slide: Slide, level: int) -> tuple[float, float]:
+    down = slide.levels[level].downsample
+    return down[0] * TILE, down[1] * TILE
 
 
 def _everywhere(y: int, x: int, height: int, width: int) -> bool:
@@ -69,13 +133,6 @@ def _everywhere(y: int, x: int, height: int, width: int) -> bool:
 
 def _reach(grid: WindowGrid, wanted: Mask) -> Reach:
     return Reach(spans_of(grid, 0), spans_of(grid, 1), wanted)
-
-
-def _both_passes(sums: Sums, threshold: float) -> Mask:
-    squares = sums.each(_of_squares)
-    first = varies(squares, 3 * SQUARE**2, threshold)
-    tiles = varies(sums, 3 * TILE**2, threshold)
-    return tiles & np.kron(first, np.ones((PER_SIDE, PER_SIDE), bool))
 
 
 def _of_squares(tiles: Ints) -> Ints:

@@ -1,0 +1,101 @@
+"""Settings of a run that few need to change, folded away until somebody asks for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
+from typing import Any
+
+from magicgui.widgets import ComboBox, Container, PushButton
+
+from napari_wsi_heatmap._napari.fields import align_labels, choice, count_of, number
+from napari_wsi_heatmap._napari.guarded import guarded
+from napari_wsi_heatmap.settings import RunSettings
+
+DEFAULTS = {field.name: field.default for field in dataclass_fields(RunSettings)}
+FOLDED, UNFOLDED = "▸ More settings", "▾ More settings"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting with a few values to choose from."""
+
+    name: str
+    """Of the setting, and of its field."""
+    tooltip: str
+    choices: tuple[tuple[str, str], ...]
+    """(text, value)"""
+
+
+CHOICES = (
+    Choice(
+        "edge",
+        "Windows that hang over the right and the lower border: filled up with the slide's "
+        "background, moved inside, left out, or kept if their centre is inside.",
+        (
+            ("pad: filled up", "pad"),
+            ("flush: moved in", "flush"),
+            ("drop: left out", "drop"),
+            ("centre: if inside", "centre"),
+        ),
+    ),
+    Choice(
+        "resize",
+        "How windows get the model's µm per pixel; values differ a little.",
+        (("pillow: exact", "pillow"), ("torch: faster", "torch")),
+    ),
+    Choice(
+        "precision",
+        "Of the model's arithmetic; values differ a little, a GPU is faster with 16 bits.",
+        (("float32", "float32"), ("bfloat16", "bfloat16"), ("float16", "float16")),
+    ),
+    Choice(
+        "blend",
+        "For models that give a map of each window, where windows overlap: the mean, the mean "
+        "weighted by a gaussian around the middle of each, the largest, or the last value.",
+        (("mean", "mean"), ("gaussian", "gaussian"), ("max", "max"), ("last", "last")),
+    ),
+)
+
+
+class MoreFields(Container):
+    """A button, and under it the fields that it folds and unfolds.
+
+    Parameters
+    ----------
+    widest : str
+        The widest label of the form around it.
+    """
+
+    def __init__(self, widest: str) -> None:
+        self._button = PushButton(text=FOLDED, tooltip="How a run computes; the defaults are fine.")
+        self._button.native.setFlat(True)
+        self._button.native.setStyleSheet("text-align: left")
+        self._batch = number("batch", "automatic", "Windows that the model gets at once.")
+        self._choices: dict[str, ComboBox] = {
+            field.name: choice(field.name, field.choices, field.tooltip, value=DEFAULTS[field.name])
+            for field in CHOICES
+        }
+        self._fields = Container(widgets=[*self._choices.values(), self._batch], labels=True)
+        self._fields.margins = (0, 0, 0, 0)
+        super().__init__(widgets=[self._button, self._fields], labels=False)
+        self.margins = (0, 0, 0, 0)
+        align_labels(self._fields, widest)
+        self._fields.visible = False
+        self._button.changed.connect(self._fold)
+
+    def settings(self) -> dict[str, Any]:
+        """Keyword arguments for a run.
+
+        Raises
+        ------
+        GridError
+            If the batch size is no number.
+        """
+        chosen: dict[str, Any] = {name: field.value for name, field in self._choices.items()}
+        return chosen | {"batch_size": count_of(self._batch)}
+
+    @guarded
+    def _fold(self, _: Any = None) -> None:
+        self._fields.visible = not self._fields.visible
+        self._button.text = UNFOLDED if self._fields.visible else FOLDED

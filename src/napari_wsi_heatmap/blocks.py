@@ -1,0 +1,54 @@
+"""How a lattice of windows is cut: into regions that are read at once, and blocks of regions."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_wsi_heatmap.grid import WindowGrid
+
+    Block = tuple[slice, slice]
+
+REGION_SIDE = 2048
+"""px: side of a region. Larger ones save little, smaller ones decode border tiles more often."""
+BLOCK_SIDE = 8192
+"""px: within it a cache of decoded tiles is enough to decode each tile once."""
+
+
+def region_cells(grid: WindowGrid, most: int | None) -> tuple[int, int]:
+    """Number of windows down and across a region of about `REGION_SIDE`, `most` in all."""
+    down, across = (
+        max(1, (REGION_SIDE - k) // s + 1)
+        for k, s in zip(grid.spec.footprint, grid.spec.stride, strict=True)
+    )
+    if most is not None and down * across > most:
+        down = min(down, max(1, math.isqrt(most)))
+        across = min(across, max(1, most // down))
+    return down, across
+
+
+def block_cells(grid: WindowGrid, cells: tuple[int, int], axis: int) -> int:
+    """Number of windows along a block: a whole number of regions of so many `cells`."""
+    cell = cells[axis]
+    return cell * max(1, BLOCK_SIDE // (cell * grid.spec.stride[axis]))
+
+
+def windows_within(grid: WindowGrid, sides: tuple[tuple[float, float], ...]) -> Block:
+    """Windows whose centre lies between [low, high) of each axis, level-0 pixels."""
+    rows, cols = (
+        window_range(span, *side) for span, side in zip(grid.spans_level0, sides, strict=True)
+    )
+    return rows, cols
+
+
+def window_range(span: NDArray[np.float64], low: float, high: float) -> slice:
+    """Windows whose centre lies in [low, high); the nearest one if there is none."""
+    centres = span.mean(1)
+    first, last = np.searchsorted(centres, [low, high])
+    first = min(int(first), len(centres) - 1)
+    return slice(first, max(int(last), first + 1))
