@@ -28,9 +28,10 @@ import numpy as np
 import torch
 
 import napari_wsi_heatmap as wh
+from napari_wsi_heatmap.cachedslide import CachedSlide
 from napari_wsi_heatmap.launch import prepare
 from napari_wsi_heatmap.sparse import one_of_each_square, sparse_step, tiles_touched, tiles_under
-from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
+from napari_wsi_heatmap.tilecache import TileCache
 
 RESULTS = Path(__file__).parent / "results" / "order.md"
 WINDOW, BATCH = 224, 32

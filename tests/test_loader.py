@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from made import FaultySlide, noise_slide
+from napari_wsi_heatmap.cachedslide import CachedSlide
 from napari_wsi_heatmap.cut import BatchCutter
 from napari_wsi_heatmap.grid import lay_grid, resolve_window
 from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.order import GridOrder
 from napari_wsi_heatmap.slides.array import ArraySlide
-from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
+from napari_wsi_heatmap.tilecache import TileCache
 
 
 def loader_of(slide, window=64, stride=48, cancel=None, **options):

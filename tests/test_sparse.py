@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_wsi_heatmap.cachedslide import CachedSlide
 from napari_wsi_heatmap.grid import WindowSpec, lay_grid
 from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.order import GridOrder
@@ -23,7 +24,7 @@ from napari_wsi_heatmap.sparse import (
     tiles_touched,
     tiles_under,
 )
-from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
+from napari_wsi_heatmap.tilecache import TileCache
 
 SIDE = 30_000
 TILE = (256, 256)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_wsi_heatmap.cachedslide import CachedSlide
 from napari_wsi_heatmap.errors import SlideReadError
 from napari_wsi_heatmap.slides.array import ArraySlide
-from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
+from napari_wsi_heatmap.tilecache import TileCache
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
 
@@ -166,3 +167,63 @@ def test_a_smaller_bound_drops_the_oldest():
     assert cache.bytes <= cache.max_bytes == 2 * 256 * 256 * 3
     cache.resize(1 << 30)
     np.testing.assert_array_equal(cached.read_region(0, 0, 0, 700, 900), PIXELS)
+
+
+def test_threads_that_want_one_tile_decode_it_once():
+    counting = CountingSlide()
+    cached = CachedSlide(counting.slide, TileCache())
+    together = threading.Barrier(6)
+
+    def read(_):
+        together.wait(10)
+        return [cached.read_region(0, y, 0, 200, 900).sum() for y in range(0, 500, 50)]
+
+    with ThreadPoolExecutor(6) as pool:
+        sums = list(pool.map(read, range(6)))
+    assert all(s == sums[0] for s in sums)
+    assert set(counting.reads.values()) == {1}
+
+
+def test_a_tile_that_fails_fails_for_all_who_wait_for_it_and_can_be_tried_again():
+    broken, together = threading.Event(), threading.Barrier(4)
+    broken.set()
+
+    def read(level, y, x, height, width):
+        if broken.is_set():
+            raise SlideReadError("a tile is damaged")
+        return PIXELS[y : y + height, x : x + width]
+
+    cached = CachedSlide(ArraySlide.from_callable(read, [PIXELS.shape[:2]]), TileCache())
+
+    def fails(_):
+        together.wait(10)
+        with pytest.raises(SlideReadError):
+            cached.read_region(0, 0, 0, 100, 100)
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(fails, range(4)))
+    broken.clear()
+    assert np.array_equal(cached.read_region(0, 0, 0, 100, 100), PIXELS[:100, :100])
+
+
+@given(
+    boxes=st.lists(st.tuples(st.integers(-40, 640), st.integers(-40, 840)), min_size=1, max_size=9),
+    footprint=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+)
+def test_only_tiles_under_windows_are_decoded_and_the_windows_are_whole(boxes, footprint):
+    counting, origins = CountingSlide(), np.array(boxes)
+    cached = CachedSlide(counting.slide, TileCache())
+    y, x = origins.min(0).tolist()
+    height, width = (origins.max(0) + footprint - (y, x)).tolist()
+    box = (y, x, height, width)
+    wanted = cached.tiles_touched(0, box, origins, footprint)
+    found = cached.read_region(0, *box, wanted=wanted)
+    touched = set()
+    for top, left in origins.tolist():
+        expected = counting.slide.read_region(0, top, left, *footprint)
+        inside = found[top - y : top - y + footprint[0], left - x : left - x + footprint[1]]
+        np.testing.assert_array_equal(inside, expected)
+        (r0, c0), (r1, c1) = cached.tiles_under(0, top, left, *footprint)
+        touched |= {(r, c) for r in range(r0, r1) for c in range(c0, c1)}
+    assert int(wanted.sum()) == len(touched)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsi_heatmap import at_exit
+from napari_wsi_heatmap.cachedslide import CachedSlide
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.errors import HeatmapError, StoreFullError
 from napari_wsi_heatmap.loader import Loader
@@ -23,7 +24,7 @@ from napari_wsi_heatmap.progress import Progress, stalled_notice
 from napari_wsi_heatmap.slidewatch import SlideWatch
 from napari_wsi_heatmap.states import count_states
 from napari_wsi_heatmap.supply import UnreadableWork, plants_of, shared_devices
-from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
+from napari_wsi_heatmap.tilecache import TileCache
 from napari_wsi_heatmap.timings import Timings
 from napari_wsi_heatmap.workers import Workers
 

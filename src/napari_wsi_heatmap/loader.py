@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_wsi_heatmap.cachedslide import CachedSlide
     from napari_wsi_heatmap.coords import WindowList
     from napari_wsi_heatmap.grid import WindowGrid
     from napari_wsi_heatmap.order import Region
-    from napari_wsi_heatmap.slides.base import Rgb
-    from napari_wsi_heatmap.tilecache import CachedSlide
+    from napari_wsi_heatmap.slides.base import Mask, Rgb
 
 POLL_S = 0.05
 """Seconds after which a waiting thread looks whether it is still wanted."""
@@ -172,10 +172,17 @@ class Loader:
     def _load(self, region: Region) -> LoadedRegion:
         room = self._arrays.empty((*region.box[2:], 3), np.uint8)
         try:
-            pixels = self._slide.read_region(self._level, *region.box, out=room)
-            return LoadedRegion(region, pixels)
+            self._slide.read_region(
+                self._level, *region.box, out=room, wanted=self._tiles_of(region)
+            )
+            return LoadedRegion(region, room)
         except SlideReadError:
             return self._load_windows(region)
+
+    def _tiles_of(self, region: Region) -> Mask:
+        """Tiles that windows of the region touch: what lies between them is not decoded."""
+        origins, footprint = self._windows.origins(region.index), self._windows.spec.footprint
+        return self._slide.tiles_touched(self._level, region.box, origins, footprint)
 
     def _load_windows(self, region: Region) -> LoadedRegion:
         """Window by window, so that exactly those that touch the damage fail."""

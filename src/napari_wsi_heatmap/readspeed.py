@@ -12,10 +12,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from napari_wsi_heatmap.cachedslide import CachedSlide
 from napari_wsi_heatmap.levels import plan_levels
 from napari_wsi_heatmap.overview import LARGEST_LEVEL
 from napari_wsi_heatmap.pyramid import SMALL_SOURCE, default_cache
-from napari_wsi_heatmap.tilecache import CachedSlide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 
+from napari_wsi_heatmap.cachedslide import CachedSlide
 from napari_wsi_heatmap.dense import TILE
 from napari_wsi_heatmap.errors import StoreFullError
 from napari_wsi_heatmap.growing import empty_values
 from napari_wsi_heatmap.sparse import any_in_squares, sparse_step
 from napari_wsi_heatmap.states import DONE, FAILED, NOT_FINITE, PENDING, state_of
-from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
+from napari_wsi_heatmap.tilecache import TileCache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from napari_wsi_heatmap.cachedslide import CachedSlide
 from napari_wsi_heatmap.errors import one_line
-from napari_wsi_heatmap.tilecache import CachedSlide
 from napari_wsi_heatmap.traffic import Traffic
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_wsi_heatmap.cachedslide import CachedSlide
 from napari_wsi_heatmap.coords import list_windows
 from napari_wsi_heatmap.cut import BatchCutter
 from napari_wsi_heatmap.errors import HeatmapError, ModelOutputError
@@ -33,7 +34,7 @@ from napari_wsi_heatmap.record import (
 from napari_wsi_heatmap.report import logging_notices
 from napari_wsi_heatmap.runfolder import FORMAT, FORMAT_VERSION
 from napari_wsi_heatmap.states import DONE, FAILED, NOT_FINITE, PENDING
-from napari_wsi_heatmap.tilecache import CachedSlide, TileCache
+from napari_wsi_heatmap.tilecache import TileCache
 from napari_wsi_heatmap.timings import Timings
 from napari_wsi_heatmap.versions import versions
 

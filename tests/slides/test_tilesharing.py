@@ -11,7 +11,7 @@ from made_slides import tissue, write_aperio
 from napari_wsi_heatmap.errors import SlideReadError
 from napari_wsi_heatmap.slides.tiff import TiffSlide
 from napari_wsi_heatmap.slides.tilecodecs import TileError
-from napari_wsi_heatmap.slides.tilesharing import SharedTiles
+from napari_wsi_heatmap.tilecache import TileCache
 
 PIXELS = tissue(600, 600)
 BOX = (100, 100, 300, 300)
@@ -90,14 +90,14 @@ def test_nothing_stays_claimed(slide):
 
 
 def test_claims_are_divided():
-    tiles = SharedTiles(1 << 20)
-    mine, others = tiles.claim(0, [(0, 0), (0, 1)])
-    assert (mine, others) == ([(0, 0), (0, 1)], [])
-    mine, others = tiles.claim(0, [(0, 1), (0, 2)])
-    assert mine == [(0, 2)]
-    assert [tile for tile, _ in others] == [(0, 1)]
-    assert tiles.claim(1, [(0, 1)])[0] == [(0, 1)]
+    tiles = TileCache(1 << 20)
+    a, b, c, elsewhere = (0, 0, 0, 0), (0, 0, 0, 1), (0, 0, 0, 2), (0, 1, 0, 1)
+    assert tiles.claim([a, b]) == ([a, b], [])
+    mine, others = tiles.claim([b, c])
+    assert mine == [c]
+    assert [key for key, _ in others] == [b]
+    assert tiles.claim([elsewhere])[0] == [elsewhere]
     assert not others[0][1].is_set()
-    tiles.release(0, [(0, 0), (0, 1)])
+    tiles.release([a, b])
     assert others[0][1].is_set()
-    assert tiles.claim(0, [(0, 1)])[0] == [(0, 1)]
+    assert tiles.claim([b])[0] == [b]

@@ -26,7 +26,7 @@ from napari_wsi_heatmap.slides.tifflayout import Tags
 from napari_wsi_heatmap.slides.tiffpyramid import pyramid_of
 from napari_wsi_heatmap.slides.tilecodecs import TileError
 from napari_wsi_heatmap.slides.tilereading import TileReading
-from napari_wsi_heatmap.slides.tilesharing import SharedTiles
+from napari_wsi_heatmap.tilecache import TileCache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +88,7 @@ class TiffSlide(FileSlide):
 
     def _fresh_process(self) -> None:
         # The lock of the parent's cache may be held for ever.
-        self._pid, self._cache = os.getpid(), SharedTiles(CACHE)
+        self._pid, self._cache = os.getpid(), TileCache(CACHE)
 
     def _through_openslide(self) -> OpenSlideSlide | None:
         try:

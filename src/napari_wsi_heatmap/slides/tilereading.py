@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.slides.base import Mask, Rgb
     from napari_wsi_heatmap.slides.rawfile import RawFile
     from napari_wsi_heatmap.slides.tifflayout import Place, TiledLevel
-    from napari_wsi_heatmap.slides.tilesharing import SharedTiles
+    from napari_wsi_heatmap.tilecache import TileCache
 
     Tile = tuple[int, int]
     Run = tuple[int, int, int]
@@ -48,7 +48,7 @@ class TileReading:
         Of the level.
     box : (int, int, int, int)
         (y, x, height, width) inside the level.
-    cache : SharedTiles
+    cache : TileCache
         For tiles that other boxes will need, too.
 
     Attributes
@@ -57,7 +57,7 @@ class TileReading:
         The pixels; undefined where a tile is missing.
     """
 
-    def __init__(self, tiled: TiledLevel, index: int, box: Box, cache: SharedTiles) -> None:
+    def __init__(self, tiled: TiledLevel, index: int, box: Box, cache: TileCache) -> None:
         self.tiled, self.index, self.box = tiled, index, box
         self.rgb: Rgb = np.empty((*box[2:], 3), np.uint8)
         self._missing: list[tuple[int, int]] = []
@@ -88,17 +88,17 @@ class TileReading:
                 self._read_shared(raw, wanted, self._cache)
             raw.refuse_changed()
 
-    def _read_shared(self, raw: RawFile, wanted: list[Tile], cache: SharedTiles) -> None:
+    def _read_shared(self, raw: RawFile, wanted: list[Tile], cache: TileCache) -> None:
         """Read tiles that no other thread reads just now; then take what others have read."""
-        mine, others = cache.claim(self.index, wanted)
+        mine, others = cache.claim((0, self.index, *tile) for tile in wanted)
         try:
-            self._read_tiles(raw, mine)
+            self._read_tiles(raw, [(row, column) for _, _, row, column in mine])
         finally:
-            cache.release(self.index, mine)
-        for tile, ready in others:
+            cache.release(mine)
+        for (_, _, row, column), ready in others:
             ready.wait()
-            if not self._place_kept(*tile):  # they failed, or it was pushed out again
-                self._read_tiles(raw, [tile])
+            if not self._place_kept(row, column):  # they failed, or it was pushed out again
+                self._read_tiles(raw, [(row, column)])
 
     def _read_tiles(self, raw: RawFile, wanted: list[Tile]) -> None:
         share_out(list(_runs(wanted)), partial(self._read_run, raw), len(wanted))
@@ -120,7 +120,7 @@ class TileReading:
         size, start = self.tiled.coding.tile[axis], self.box[axis]
         return start // size, -(-(start + self.box[axis + 2]) // size)
 
-    def _shares_tiles(self, cache: SharedTiles) -> bool:
+    def _shares_tiles(self, cache: TileCache) -> bool:
         """Whether another box may need these tiles: not if this one cuts none of them.
 
         Who reads whole tiles keeps them himself. And a large box would push out the rest.
