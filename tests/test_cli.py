@@ -376,6 +376,93 @@ def test_failed_windows_are_3_and_can_be_tried_again(call, damaged, tmp_path):
     assert call("export", out, tmp_path / "a.png")[0] == 0
 
 
+# several models
+
+
+TWO = ["--model", "hematoxylin", "--model", "eosin", "--tissue", "none"]
+
+
+@pytest.fixture(scope="module")
+def folder(slide_path, tmp_path_factory):
+    """A finished run of two models."""
+    out = tmp_path_factory.mktemp("stores") / "two models"
+    assert cli.main(["run", slide_path, *TWO, "--out", str(out), "--quiet"]) == 0
+    return out
+
+
+def test_several_models_have_a_store_each(call, slide_path, folder, store):
+    code, said, _ = call("run", slide_path, *TWO, "--out", folder)  # of the same run: continued
+    assert code == 0
+    windows = wh.open_heatmap(store).grid.size
+    assert said.splitlines() == [
+        f"'{folder}/{name}.zarr': {windows} windows done, 0 failed"
+        for name in ("hematoxylin", "eosin")
+    ]
+    found = wh.open_heatmap(folder / "hematoxylin.zarr")
+    np.testing.assert_array_equal(found.values, wh.open_heatmap(store).values)
+
+
+def test_info_of_several_is_a_block_each(call, folder, store):
+    code, said, _ = call("info", folder)
+    assert code == 0
+    heads = [line for line in said.splitlines() if not line.startswith(" ")]
+    assert heads == ["eosin on a slide.svs", "hematoxylin on a slide.svs"]
+    told = json.loads(call("info", folder, "--json")[1])
+    assert [record["model"]["name"] for record in told] == ["eosin", "hematoxylin"]
+    assert json.loads(call("info", store, "--json")[1])["model"]["name"] == "hematoxylin"
+
+
+def test_failed_windows_of_several_are_3_and_tried_again_together(call, damaged, tmp_path):
+    out = tmp_path / "two"
+    code, _, err = call("run", damaged, *TWO, "--out", out)
+    assert code == 3
+    failed = wh.open_heatmap(out / "eosin.zarr").run["counts"]["failed"]
+    assert failed > 0
+    notes = [line for line in err.splitlines() if "could not be read" in line]
+    assert notes == [
+        f"note: {name}: {failed} windows could not be read" for name in ("hematoxylin", "eosin")
+    ]
+    last = f"note: try them again with: napari-wsi-heatmap resume {out} --failed"
+    assert err.splitlines()[-1] == last
+    assert call("resume", out, "--failed")[0] == 3
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
+def test_several_models_interrupted_are_resumed_by_their_folder(call, tmp_path, slide_path):
+    out, options = tmp_path / "a b", [*TWO, "--stride", "6", "--batch-size", "2"]
+    command = [*PROGRAM, "run", slide_path, *options, "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        seen = b""
+        while b"win/s" not in seen:
+            seen += process.stderr.read(1) or pytest.fail(f"it ended too early: {seen}")
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=60)[1].decode().splitlines()
+    assert process.returncode == 130
+    assert [line.split(": ")[1] for line in rest[-3:-1]] == ["hematoxylin", "eosin"]
+    assert rest[-1] == f"note: continue with: napari-wsi-heatmap resume '{out}'"
+    code, said, _ = call("resume", out)
+    assert code == 0
+    assert len(said.splitlines()) == 2
+    for name in ("hematoxylin", "eosin"):
+        told = wh.open_heatmap(out / f"{name}.zarr").run
+        assert (told["status"], told["counts"]["pending"]) == ("done", 0)
+
+
+def test_several_models_interrupted_at_once_name_their_folder(call, folder, monkeypatch):
+    def interrupted(_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "resume", interrupted)
+    _, _, err = call("resume", folder)
+    assert err == f"note: interrupted; continue with: napari-wsi-heatmap resume '{folder}'"
+    assert call("resume", folder.parent.parent)[2] == "note: interrupted"
+
+
+def test_one_models_store_is_no_folder_for_several(fails, slide_path, store, folder):
+    assert "the output of one model" in fails("run", slide_path, *TWO, "--out", store)
+    assert "something else" in fails("run", slide_path, *RUN, "--out", folder)
+
+
 # export
 
 

@@ -58,9 +58,22 @@ def test_shape_and_type_are_those_asked_for():
         del array
 
 
-def test_no_more_are_kept_than_allowed():
-    arrays = ReusedArrays(most=3)
+def test_smaller_ones_share_the_memory_of_larger_ones_and_too_small_ones_are_let_go():
+    arrays = ReusedArrays()
+    small, large = arrays.empty((10,), np.uint8), arrays.empty((20,), np.uint8)
+    places = address(small), address(large)
+    del small, large
+    again = arrays.empty((5, 4), np.uint8)
+    assert address(again) == places[1]
+    huge = arrays.empty((30,), np.float32)
+    assert sorted(buffer.nbytes for buffer in arrays._buffers) == [20, 120]
+    assert huge.nbytes == 120
+
+
+def test_held_ones_are_never_let_go():
+    arrays = ReusedArrays()
     held = [arrays.empty((10,), np.uint8) for _ in range(10)]
-    assert len(arrays._arrays) == 3
-    del held
-    assert len({address(arrays.empty((10,), np.uint8)) for _ in range(10)}) == 1
+    for i, array in enumerate(held):
+        array[:] = i
+    arrays.empty((100,), np.uint8)[:] = 77
+    assert [set(array.tolist()) for array in held] == [{i} for i in range(10)]

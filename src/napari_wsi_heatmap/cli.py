@@ -80,9 +80,9 @@ def _carry_out(args: argparse.Namespace) -> int:
 
 def _how_to_go_on(args: argparse.Namespace) -> str:
     out = vars(args).get("out")
-    if args.command not in ("run", "resume", "demo") or out is None or not (out / RECORD).is_file():
-        return ""
-    return f"; continue with: {PROGRAM} resume {shlex.quote(str(out))}"
+    begun = out and any((*out.glob(RECORD), *out.glob(f"*/{RECORD}")))  # of several models each
+    goes_on = begun and args.command in ("run", "resume", "demo")
+    return f"; continue with: {PROGRAM} resume {shlex.quote(str(out))}" if goes_on else ""
 
 
 def _failed(error: Exception, *, debug: bool) -> int:
@@ -144,14 +144,15 @@ def _add_demo(commands: Any) -> None:
 
 def _add_info(commands: Any) -> None:
     parser = _add_command(commands, "info", "what a slide, or a heatmap, says about itself")
-    parser.add_argument("slide", metavar="SLIDE")
+    parser.add_argument("slide", metavar="SLIDE|OUT", help="or what a run has written")
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def _add_run(commands: Any) -> None:
     parser = _add_command(commands, "run", "run a model over a slide and save the heatmap")
     parser.add_argument("slide", metavar="SLIDE")
-    parser.add_argument("--model", required=True, metavar="M", help=f"one of {', '.join(BUILTIN)}")
+    text = f"one of {', '.join(BUILTIN)}; given again, all of them over one reading of the slide"
+    parser.add_argument("--model", required=True, action="append", metavar="M", help=text)
     _add_out(parser, required=True)
     _add_windows(parser.add_argument_group("windows"))
     _add_choice_of_windows(parser.add_argument_group("which windows are computed"))
@@ -161,7 +162,7 @@ def _add_run(commands: Any) -> None:
 
 def _add_resume(commands: Any) -> None:
     parser = _add_command(commands, "resume", "continue a run that was stopped")
-    parser.add_argument("out", type=Path, metavar="OUT.zarr")
+    parser.add_argument("out", type=Path, metavar="OUT", help="what the run was to write")
     parser.add_argument(
         "--failed", action="store_true", help="try windows again that could not be read"
     )
@@ -180,14 +181,14 @@ def _add_export(commands: Any) -> None:
 
 
 def _add_view(commands: Any) -> None:
-    parser = _add_command(commands, "view", "open a slide in napari, and its heatmap")
+    parser = _add_command(commands, "view", "open a slide in napari, and its heatmaps")
     parser.add_argument("slide", metavar="SLIDE")
-    parser.add_argument("out", type=Path, nargs="?", metavar="OUT.zarr")
+    parser.add_argument("out", type=Path, nargs="?", metavar="OUT", help="what a run has written")
 
 
 def _add_out(parser: argparse.ArgumentParser, *, required: bool) -> None:
     text = "OME-Zarr to write; one of the same run is continued"
-    text += "" if required else " (default: a temporary folder)"
+    text += "; for several models a folder" if required else " (default: a temporary folder)"
     parser.add_argument("--out", type=Path, required=required, metavar="OUT.zarr", help=text)
 
 

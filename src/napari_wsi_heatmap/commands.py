@@ -38,8 +38,9 @@ def info(args: Namespace) -> int:
     """Say what a slide, or a heatmap, says about itself."""
     from napari_wsi_heatmap.describe import slide_facts, slide_lines
 
-    if is_store(Path(args.slide)):
-        return _info_of_run(Path(args.slide), as_json=args.json)
+    stores = stores_of(Path(args.slide))
+    if stores:
+        return _info_of_runs(stores, as_json=args.json)
     with open_slide(args.slide) as slide:
         if args.json:
             say(json.dumps(slide_facts(slide), indent=1))
@@ -49,20 +50,30 @@ def info(args: Namespace) -> int:
     return DONE
 
 
-def _info_of_run(path: Path, *, as_json: bool) -> int:
-    record = read_record(path)
-    with reading(path, "the record of the run"):
-        for line in [json.dumps(record, indent=1)] if as_json else list(record_lines(record)):
-            say(line)
+def _info_of_runs(paths: list[Path], *, as_json: bool) -> int:
+    records = [read_record(path) for path in paths]
+    if as_json:
+        say(json.dumps(records if len(records) > 1 else records[0], indent=1))
+        return DONE
+    for path, record in zip(paths, records, strict=True):
+        with reading(path, "the record of the run"):
+            for line in list(record_lines(record)):
+                say(line)
     return DONE
 
 
+def stores_of(out: Path) -> list[Path]:
+    """Outputs that a run of one or several models has left; empty if there is none."""
+    return [out] if is_store(out) else sorted(path for path in out.glob("*.zarr") if is_store(path))
+
+
 def run(args: Namespace) -> int:
-    """Run a model over a slide."""
+    """Run a model, or several, over a slide."""
     from napari_wsi_heatmap.launch import prepare
 
+    model = args.model if len(args.model) > 1 else args.model[0]
     with open_slide(args.slide) as slide:
-        planned = prepare(slide, args.model, out=args.out, trust=args.trust, **args.settings)
+        planned = prepare(slide, model, out=args.out, trust=args.trust, **args.settings)
         return finish(planned, quiet=args.quiet)
 
 
@@ -88,8 +99,7 @@ def finish(run: Run, *, quiet: bool) -> int:
     finally:
         _note_all([notice for notice in all_notices(records) if notice not in known], quiet)
     _note_all(filter(None, [run.record["bottleneck"]]), quiet)
-    codes = {_report(share.output.record, share.output.path) for share in run.shares}
-    return max(codes, key=(DONE, SOME_FAILED, INTERRUPTED).index)
+    return _report(run)
 
 
 def _note_all(lines: Iterable[str], quiet: bool) -> None:
@@ -97,21 +107,40 @@ def _note_all(lines: Iterable[str], quiet: bool) -> None:
         note(line)
 
 
-def _report(record: Mapping[str, Any], out: Path | None) -> int:
-    counts, where = record["counts"], shlex.quote(str(out))
-    if counts["pending"]:
-        note(
-            f"interrupted: {counts['done']} windows are saved, {counts['pending']} are left; "
-            f"continue with: napari-wsi-heatmap resume {where}"
-        )
-        return INTERRUPTED
-    if counts["failed"]:
-        again = f"try them again with: napari-wsi-heatmap resume {where} --failed"
-        note(f"{failed_line(counts)}; {again}")
-    if counts["not_finite"]:
-        note(not_finite_line(counts))
-    say(f"{where}: {counts['done']} windows done, {counts['failed']} failed")
-    return SOME_FAILED if counts["failed"] else DONE
+def _report(run: Run) -> int:
+    """Say what became of each model, and how to go on with all of them."""
+    several = len(run.shares) > 1
+    ends = [
+        (f"{share.name}: " if several else "", share.output.record["counts"], share.output.path)
+        for share in run.shares
+    ]
+    out = run.out and (run.out.parent if several else run.out)
+    again = f"napari-wsi-heatmap resume {shlex.quote(str(out))}"
+    left = [who + _left_line(counts) for who, counts, _ in ends if counts["pending"]]
+    _note_with(left, f"continue with: {again}")
+    over = [end for end in ends if not end[1]["pending"]]
+    failed = [who + failed_line(counts) for who, counts, _ in over if counts["failed"]]
+    _note_with(failed, f"try them again with: {again} --failed")
+    for who, counts, path in over:
+        if counts["not_finite"]:
+            note(who + not_finite_line(counts))
+        where = shlex.quote(str(path))
+        say(f"{where}: {counts['done']} windows done, {counts['failed']} failed")
+    return INTERRUPTED if left else SOME_FAILED if failed else DONE
+
+
+def _left_line(counts: Mapping[str, int]) -> str:
+    return f"interrupted: {counts['done']} windows are saved, {counts['pending']} are left"
+
+
+def _note_with(lines: list[str], what_to_do: str) -> None:
+    """Note lines, and what to do about them: behind a single one, else once below them all."""
+    if len(lines) == 1:
+        lines = [f"{lines[0]}; {what_to_do}"]
+    elif lines:
+        lines = [*lines, what_to_do]
+    for line in lines:
+        note(line)
 
 
 @contextmanager

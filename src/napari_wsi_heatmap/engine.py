@@ -18,11 +18,12 @@ from napari_wsi_heatmap.cachedslide import CachedSlide
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.errors import HeatmapError, StoreFullError
 from napari_wsi_heatmap.loader import Loader
-from napari_wsi_heatmap.order import REGION_SIDE, GridOrder
+from napari_wsi_heatmap.order import GridOrder
+from napari_wsi_heatmap.pacing import read_ahead, seconds_a_window, windows_a_region
 from napari_wsi_heatmap.plan import place_model
 from napari_wsi_heatmap.progress import Progress, stalled_notice
 from napari_wsi_heatmap.slidewatch import SlideWatch
-from napari_wsi_heatmap.states import count_states
+from napari_wsi_heatmap.states import DONE, count_states, state_of
 from napari_wsi_heatmap.supply import UnreadableWork, plants_of, shared_devices
 from napari_wsi_heatmap.tilecache import TileCache
 from napari_wsi_heatmap.timings import Timings
@@ -35,13 +36,11 @@ if TYPE_CHECKING:
 
     from napari_wsi_heatmap.growing import GrowingMap
     from napari_wsi_heatmap.heatmap import Heatmap, Piece
-    from napari_wsi_heatmap.order import Box
+    from napari_wsi_heatmap.order import Box, Polygon
     from napari_wsi_heatmap.plan import Plan
     from napari_wsi_heatmap.share import Share
     from napari_wsi_heatmap.supply import BatchWork
 
-REGION_S = 1.0
-"""Seconds of computing that a region may hold, so that slow models follow who pans."""
 PATIENCE_S = 1.0
 """Seconds that the end of a run waits for the batches at hand."""
 
@@ -78,7 +77,7 @@ class Run:
         self.control = control or RunControl()
         self._computed = 0
         self._tick, self._watch = time.monotonic(), SlideWatch(self.plan.slide)
-        settings = self.plan.settings
+        settings, plans = self.plan.settings, [share.plan for share in shares]
         self._tiles = TileCache(settings.memory_bytes // 2)
         slide = CachedSlide(self.plan.slide, self._tiles)
         self._order = GridOrder(
@@ -87,8 +86,11 @@ class Run:
             slide.tile_shape(self.plan.grid.spec.level),
             settings.order,
             settings.viewport,
-            sparse=not self.plan.frame.dense,
-            most=self._windows_a_region,
+            most=windows_a_region(plans),
+            computed=np.logical_and.reduce(
+                [state_of(share.growing.state) == DONE for share in self.shares]
+            ),
+            costs=self._costs,
         )
         devices = shared_devices(self.shares)
         self._timings = Timings(devices[0].type, settings.reader_threads, len(devices))
@@ -100,26 +102,16 @@ class Run:
             self._order,
             self.control.cancelled,
             readers=settings.reader_threads,
-            memory=min(settings.memory_bytes // 2, self._read_ahead),
+            memory=min(settings.memory_bytes // 2, read_ahead(settings.reader_threads)),
             timings=self._timings,
         )
         self._workers: Workers | None = None
 
-    @property
-    def _windows_a_region(self) -> int:
-        """What the models compute in `REGION_S`: a look elsewhere waits for the region at hand."""
-        plans = [share.plan for share in self.shares]
-        seconds = sum(plan.dry.seconds_per_batch / plan.batch_size for plan in plans)
-        size = max(plan.batch_size for plan in plans)
-        return max(size, int(REGION_S / max(seconds, 1e-6)))
-
-    @property
-    def _read_ahead(self) -> int:
-        """Bytes of regions: enough to keep all readers busy.
-
-        What is read ahead is computed before what somebody begins to look at, so no more.
-        """
-        return (self.plan.settings.reader_threads + 2) * 3 * REGION_SIDE**2
+    def _costs(self) -> tuple[float, float]:
+        """Seconds of the models for a window, and of the readers together for a tile."""
+        reading_s = self._timings.seconds["reading"] / self.plan.settings.reader_threads
+        models_s = seconds_a_window([share.plan for share in self.shares])
+        return models_s, reading_s / max(1, self._tiles.misses)
 
     def pieces(self) -> Iterator[Piece]:
         """Compute what is pending; yield each batch as it is done.
@@ -138,10 +130,10 @@ class Run:
             self._go_on(None)
             self._count(0)  # the time of the last save
 
-    def look_at(self, viewport: Box) -> None:
-        """Compute what somebody looks at next: (y0, x0, y1, x1), level-0 pixels."""
+    def look_at(self, place: Box | Sequence[Polygon]) -> None:
+        """Compute next what somebody looks at, (y0, x0, y1, x1), or has drawn; level-0 pixels."""
         if self.plan.settings.order == "viewport":
-            self._order.look_at(viewport)
+            self._order.look_at(place)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -214,6 +214,12 @@ class Heatmap:
                 "leave them out (features=False), or read heatmap.features piece by piece",
             )
 
+    def minus(self, other: Heatmap) -> Heatmap:
+        """Subtract another heatmap over the same windows; see `napari_wsi_heatmap.minus`."""
+        from napari_wsi_heatmap.minus import subtract
+
+        return subtract(self, other)
+
     def export(self, path: str | Path, *, slide: Slide | None = None, **options: Any) -> Path:
         """Write it as another format, chosen by the file's ending: csv, png.
 

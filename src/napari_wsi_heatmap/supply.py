@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import torch
 
 from napari_wsi_heatmap.busy import Busy
 from napari_wsi_heatmap.cut import Batch, BatchCutter, Copier
-from napari_wsi_heatmap.workers import Plant
+from napari_wsi_heatmap.workers import Plant, torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from napari_wsi_heatmap.heatmap import Piece
     from napari_wsi_heatmap.loader import LoadedRegion, Loader
@@ -28,25 +31,32 @@ MOST_WORKERS: Final = 8
 
 @dataclass
 class BatchWork:
-    """A batch on its way through a model."""
+    """A batch on its way through a model; its pixels are let go as soon as they were seen."""
 
     share: Share
     predictor: Predictor
-    batch: Batch
+    batch: Batch | None
     busy: Busy
     timings: Timings
+    _index: NDArray[np.int64] = field(init=False)
     _seen: Seen | None = None
     _computed: Computed | None = None
+
+    def __post_init__(self) -> None:
+        assert self.batch is not None
+        self._index = self.batch.index
 
     @property
     def windows(self) -> int:
         """Number of windows."""
-        return len(self.batch.index)
+        return len(self._index)
 
     def prepare(self) -> None:
         """Resize and cast."""
+        assert self.batch is not None
         with self.timings.spent("copying", self.batch.patches.nbytes):
             self._seen = self.predictor.see(self.batch.patches)
+        self.batch = None
 
     def compute(self) -> None:
         """Run the model; on a GPU, have it begun."""
@@ -65,7 +75,7 @@ class BatchWork:
     def pieces(self) -> Iterator[Piece]:
         """Put them on the map."""
         assert self._computed is not None
-        yield self.share.place(self.batch.index, self._computed)
+        yield self.share.place(self._index, self._computed)
 
 
 @dataclass
@@ -119,7 +129,7 @@ def _plant(
     device: torch.device,
     devices: int,
 ) -> Plant:
-    cores = max(1, torch.get_num_threads() // devices)
+    cores = max(1, torch_threads() // devices)
     side_by_side = device.type == "cpu" and all(s.plan.model.concurrent for s in shares)
     if side_by_side:
         return Plant(work, min(cores, MOST_WORKERS), False, 1, device)

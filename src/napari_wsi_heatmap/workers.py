@@ -11,11 +11,14 @@ Memory bound: one more batch than there are workers.
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
+
+from napari_wsi_heatmap import strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 POLL_S: Final = 0.05
 """Seconds after which a waiting thread looks whether it is still wanted."""
+_settling = threading.Lock()
+"""Held while torch's number of threads, which threads that begin take over, is another one."""
 
 
 class Work(Protocol):
@@ -60,6 +65,12 @@ class Plant:
     in_turn: bool
     threads: int
     device: torch.device
+
+
+def torch_threads() -> int:
+    """Threads that torch uses for what is not split up among workers."""
+    with _settling:
+        return torch.get_num_threads()
 
 
 class _Line:
@@ -121,24 +132,35 @@ class Workers:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        until = time.monotonic() + patience_s
         for thread in self._threads:
-            thread.join(patience_s / len(self._threads))
+            thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
+    def join(self) -> None:
+        """Wait until all threads have ended, however long that takes."""
+        for thread in self._threads:
+            thread.join()
+
     def _start(self) -> None:
-        before, ready = torch.get_num_threads(), threading.Semaphore(0)
-        for line in self._lines:
-            for _ in range(line.plant.workers):
-                name = f"wsi-worker-{len(self._threads)}"
-                thread = threading.Thread(
-                    target=self._run, args=(line, ready), name=name, daemon=True
-                )
-                self._threads.append(thread)
-                thread.start()
-        for _ in self._threads:
-            ready.acquire()
-        # The number is each thread's own by now; threads that begin later get back the old one.
-        torch.set_num_threads(before)
+        with _settling:
+            before, ready = torch.get_num_threads(), threading.Semaphore(0)
+            try:
+                for line in self._lines:
+                    for _ in range(line.plant.workers):
+                        self._start_one(line, ready)
+                for _ in self._threads:
+                    ready.acquire()
+            finally:
+                # It is each thread's own by now; threads that begin later get back the old one.
+                torch.set_num_threads(before)
+
+    def _start_one(self, line: _Line, ready: threading.Semaphore) -> None:
+        name = f"wsi-worker-{len(self._threads)}"
+        thread = threading.Thread(target=self._run, args=(line, ready), name=name, daemon=True)
+        thread.start()
+        strays.watch(thread)
+        self._threads.append(thread)
 
     def _run(self, line: _Line, ready: threading.Semaphore) -> None:
         torch.set_num_threads(line.plant.threads)
