@@ -262,6 +262,41 @@ def test_a_compiled_model_says_the_same(tmp_path):
         prepare(slide, net, out=out, **settings)
 
 
+class Viewing(nn.Module):
+    """Takes a view that only patches sorted by channel allow."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.layouts = nn.Conv2d(3, 4, 5), []
+
+    def forward(self, batch):
+        self.layouts.append(batch.is_contiguous())
+        return self.layer(batch).view(len(batch), -1).mean(1)
+
+
+def test_a_model_that_cannot_have_channels_last_gets_them_sorted():
+    net = Viewing()
+    heatmap = wh.compute_heatmap(noise_slide(), net, batch_size=8, **QUIET)
+    assert net.layouts[0] is False
+    assert set(net.layouts[1:]) == {True}
+    assert heatmap.run["bit_identity"]["channels_last"] is False
+    assert (state_of(heatmap.state) == DONE).all()
+
+
+def test_a_model_that_fails_in_any_layout_is_tried_twice_at_most():
+    calls = []
+
+    class Failing(Viewing):
+        def forward(self, batch):
+            calls.append(batch.is_contiguous())
+            raise ValueError("never")
+
+    with pytest.raises(ModelRunError, match="never"):
+        prepare(noise_slide(), Failing(), window=64, tissue="none")
+    assert calls == [False, True]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_memory_of_a_gpu_that_runs_out():

@@ -8,14 +8,14 @@ and tests consume alike. Reading goes on in threads, and so does the work of eac
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsi_heatmap import at_exit
 from napari_wsi_heatmap.cachedslide import CachedSlide
 from napari_wsi_heatmap.control import RunControl
+from napari_wsi_heatmap.ending import Ending
 from napari_wsi_heatmap.errors import HeatmapError, StoreFullError
 from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.order import GridOrder
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.plan import Plan
     from napari_wsi_heatmap.share import Share
     from napari_wsi_heatmap.supply import BatchWork
-
-PATIENCE_S = 1.0
-"""Seconds that the end of a run waits for the batches at hand."""
 
 
 class Run:
@@ -105,7 +102,7 @@ class Run:
             memory=min(settings.memory_bytes // 2, read_ahead(settings.reader_threads)),
             timings=self._timings,
         )
-        self._workers: Workers | None = None
+        self._ending = Ending(self.shares, self._loader, self.control, self._let_go)
 
     def _costs(self) -> tuple[float, float]:
         """Seconds of the models for a window, and of the readers together for a tile."""
@@ -249,13 +246,13 @@ class Run:
         self._tick = time.monotonic()
         error: BaseException | None = None
         try:
-            at_exit.remember(self._end_with_python)
+            self._ending.begin()
             for share in self.shares:
                 place_model(share.plan.model, self.plan.devices[0])
                 share.output.open()
             plants = plants_of(self.shares, self._loader, self._timings)
-            self._workers = Workers(plants, self.control.cancelled.is_set)
-            yield self._workers
+            self._ending.workers = Workers(plants, self.control.cancelled.is_set)
+            yield self._ending.workers
             self._watch.look(now=True)
         except (GeneratorExit, KeyboardInterrupt):
             raise
@@ -263,28 +260,9 @@ class Run:
             error = raised
             raise
         finally:
-            self._close(error)
+            self._ending.close(error)
 
-    def _close(self, error: BaseException | None) -> None:
-        stopped = "cancelled" if self.control.cancelled.is_set() else "interrupted"
-        with ExitStack() as each:  # the last first, whatever another one raises
-            if self._closes_slide:
-                each.callback(self.plan.slide.close)
-            each.callback(at_exit.forget, self._end_with_python)
-            for share in self.shares:
-                each.callback(share.output.close, error, stopped)
-                each.callback(share.plan.model.restore)
-            each.callback(self._tiles.clear)
-            each.callback(self._stop_threads)
-            each.callback(self._loader.close)
-
-    def _stop_threads(self) -> None:
-        if self._workers is not None:
-            self._workers.close(PATIENCE_S)
-
-    def _end_with_python(self) -> None:
-        self.control.cancel()
-        self._loader.close()
-        self._stop_threads()
-        for share in self.shares:
-            share.output.close(None, "the program ended")
+    def _let_go(self) -> None:
+        self._tiles.clear()
+        if self._closes_slide:
+            self.plan.slide.close()

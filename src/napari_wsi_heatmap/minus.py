@@ -57,11 +57,31 @@ def subtract(first: Heatmap, second: Heatmap) -> Heatmap:
     """
     _refuse_other_slides(first.run["slide"], second.run["slide"])
     refuse_other_frames(first.frame, second.frame)
-    name = difference_name(*_titles(first, second))
-    names = paired_names(first.names, second.names, name)
+    paired_names(first.names, second.names, difference_name(*_titles(first, second)))
     with np.errstate(invalid="ignore", over="ignore"):
         values = first.values - second.values
-    state = states_of_both(first.state, second.state)
+    return described(first, second, values, states_of_both(first.state, second.state))
+
+
+def described(
+    first: Heatmap,
+    second: Heatmap,
+    values: Values,
+    state: States,
+    titles: tuple[str, str] | None = None,
+) -> Heatmap:
+    """Make a heatmap of a difference that is already computed; its arrays are not copied.
+
+    Parameters
+    ----------
+    first, second : Heatmap
+    values : (C, My, Mx) float32
+    state : (Y, X) uint8
+    titles : (str, str), optional
+        What the two are called.
+    """
+    name = difference_name(*(titles or _titles(first, second)))
+    names = paired_names(first.names, second.names, name)
     model = _model(first.run["model"], second.run["model"], name, names)
     model["limits"] = symmetric(_percentiles(values))
     return Heatmap(values, state, first.frame, _record(first, second, state, model))
@@ -103,6 +123,7 @@ def _record(
         "status": "paused" if counts["pending"] else "done",
         "slide": dict(first.run["slide"]),
         "model": dict(model),
+        "settings": dict(first.run.get("settings", {})),
         "frame": frame_to_json(first.frame),
         "counts": counts,
         "failed": [[i, failed[i]] for i in sorted(failed)],

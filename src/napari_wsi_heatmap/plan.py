@@ -7,6 +7,7 @@ are not part of it.
 
 from __future__ import annotations
 
+import copy
 import math
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import torch
 from napari_wsi_heatmap.blend import overlaps
 from napari_wsi_heatmap.control import stop_if, while_wanted
 from napari_wsi_heatmap.devices import choose_devices
-from napari_wsi_heatmap.errors import GridError, SlideReadError
+from napari_wsi_heatmap.errors import GridError, ModelRunError, SlideReadError
 from napari_wsi_heatmap.frame import lay_frame
 from napari_wsi_heatmap.grid import lay_grid, resolve_window
 from napari_wsi_heatmap.models.base import adapted
@@ -207,6 +208,8 @@ def fit_model(
     level_mpp = slide.mpp_at(spec.level)
     if mpp is None and level_mpp is not None and model.mpp is not None:
         mpp = sum(level_mpp) / 2
+    # A copy: where several runs have one model, each gives back what it has borrowed itself.
+    model = copy.copy(model)
     return spec, model if mpp in (None, model.mpp) else adapted(model, mpp=mpp)
 
 
@@ -264,6 +267,22 @@ def try_model(
         stop_if(cancelled, PLANNING, slide.name)
         with suppress(SlideReadError):
             patch[:] = slide.read_region(windows.spec.level, y, x, kh, kw)
+    try:
+        return _dry_run(predictor, patches, settings, cancelled)
+    except ModelRunError:
+        # Some models take views of what they compute, which channels last do not allow.
+        if not predictor.sort_channels():
+            raise
+    return _dry_run(predictor, patches, settings, cancelled)
+
+
+def _dry_run(
+    predictor: Predictor,
+    patches: NDArray[np.uint8],
+    settings: RunSettings,
+    cancelled: Event | None,
+) -> DryRun:
+    """Try the model on patches (2, kh, kw, 3)."""
     seen = predictor.patches(torch.from_numpy(patches).permute(0, 3, 1, 2))
     compiled = predictor.compiled
     dry = dry_run(

@@ -126,6 +126,11 @@ class Predictor:
         """Whether patches are handed over with their channels last."""
         return self._layout == torch.channels_last
 
+    def sort_channels(self) -> bool:
+        """Hand patches over channel by channel from now on; False if they are so already."""
+        sorted_before, self._layout = not self.channels_last, torch.contiguous_format
+        return not sorted_before
+
     def as_it_is(self, batch: torch.Tensor) -> torch.Tensor:
         """Rows of (N, 3, H, W) float32 on the device, in the layout that suits the model."""
         return self.model.rows(batch.contiguous(memory_format=self._layout))
@@ -183,6 +188,7 @@ class Predictor:
             if rows is None:
                 halvings.append(self._halve(done, size))
                 size = halvings[-1].after
+                seen = Seen(seen.stored, None)  # the model may have changed what it saw
             else:
                 parts.append(rows[: n - done])
                 done += size
@@ -252,7 +258,8 @@ def to_unit(
 def _to_host(rows: torch.Tensor, halvings: tuple[Halving, ...]) -> Computed:
     """Begin to copy rows from a GPU; what else waits there does not hold them up."""
     if rows.device.type != "cuda":
-        return Computed(rows.to("cpu"), halvings)
+        # A copy: the model may return what it fills anew at its next call.
+        return Computed(torch.empty_like(rows, device="cpu").copy_(rows), halvings)
     host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
     host.copy_(rows, non_blocking=True)
     arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]

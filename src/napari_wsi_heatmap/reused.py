@@ -52,7 +52,7 @@ class ReusedArrays:
 
 def _new_buffer(nbytes: int) -> Buffer:
     try:
-        return np.frombuffer(mmap.mmap(-1, max(1, nbytes)), np.uint8)
+        return np.frombuffer(mmap.mmap(-1, max(1, nbytes), **PRIVATE), np.uint8)
     except OSError as error:
         raise MemoryError(f"no memory for {nbytes >> 20} MB") from error
 
@@ -61,5 +61,9 @@ def _holders(buffers: list[Buffer], i: int) -> int:
     return sys.getrefcount(buffers[i])
 
 
+PRIVATE: dict[str, int] = (
+    {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+)
+"""Else a fork would write where its parent does."""
 FREE = _holders([np.empty(1, np.uint8)], 0)
 """What Python counts where only the list holds an array; this depends on its version."""

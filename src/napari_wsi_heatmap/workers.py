@@ -10,6 +10,7 @@ Memory bound: one more batch than there are workers.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import torch
 
 from napari_wsi_heatmap import strays
+from napari_wsi_heatmap.errors import HeatmapError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -110,16 +112,38 @@ class Workers:
         self._changed = threading.Condition()
         self._wanted_elsewhere, self._closed = stopped, False
         self._threads: list[threading.Thread] = []
+        self._pid = os.getpid()
 
     def __iter__(self) -> Iterator[Any]:
         self._start()
+        error: BaseException | None = None
         while (found := self._wait_for(self._ready)) is not None:
             line, result = found
             if line is None:
                 return
             if isinstance(result, BaseException):
-                raise result
+                error = result
+                break
             yield result
+            self._refuse_fork()
+        if error is not None:
+            yield from self._ready_elsewhere()
+            raise error
+
+    def _ready_elsewhere(self) -> Iterator[Any]:
+        """What other devices have computed when one of them fails."""
+        results: list[Any] = []
+        with self._changed:
+            while (found := self._ready()) is not None and found[0] is not None:
+                results.append(found[1])
+        yield from (result for result in results if not isinstance(result, BaseException))
+
+    def _refuse_fork(self) -> None:
+        if os.getpid() != self._pid:
+            raise HeatmapError(
+                "a run cannot go on in a fork, which has none of its threads",
+                do="begin it in the process that iterates it",
+            )
 
     def close(self, patience_s: float) -> bool:
         """Stop the threads, and wait for the batches at hand, but no longer than that.

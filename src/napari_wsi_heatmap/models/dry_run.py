@@ -257,7 +257,8 @@ def _padded(patches: Tensor, size: int) -> Tensor:
 def _timed(call: Call, batch: Tensor, like: Tensor | None = None) -> tuple[Tensor, float]:
     """Values on the CPU, and how long they took; of the shape of `like`, but for N."""
     start = time.perf_counter()
-    values = call(batch.clone()).cpu()  # a model may change its input; waits for a GPU
+    # A model may change its input, or fill what it returned anew; waits for a GPU.
+    values = call(batch.clone()).cpu().clone()
     seconds = time.perf_counter() - start
     if like is not None and values.shape[1:] != like.shape[1:]:
         raise _changed(like, values)
