@@ -100,6 +100,18 @@ class SlideContract:
             got[:] = 255 - got
             np.testing.assert_array_equal(slide.read_region(*strip), pixels[: strip[3]])
 
+    def test_reads_into_a_part_of_an_array(self, slide):
+        for number, level in enumerate(slide.levels):
+            height, width = level.shape
+            sides = min(400, height + 9), min(300, width + 9)
+            for y, x in ((0, 0), (height // 2, width // 3), (-7, -5), (height - 5, width - 9)):
+                room = np.full((sides[0] + 4, sides[1] + 6, 3), 77, np.uint8)
+                part = room[1:-3, 2:-4]
+                slide.read_into(number, y, x, part)
+                assert np.array_equal(part, slide.read_region(number, y, x, *sides))
+                part[:] = 77
+                assert (room == 77).all()
+
     def test_over_the_border_is_background(self, slide):
         for level, pixels in self.known(slide):
             height, width = pixels.shape[:2]

@@ -7,7 +7,7 @@ turn the machine dies or the disk fills up; then the output is opened, continued
 from __future__ import annotations
 
 import os
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 
 import numpy as np
 import pytest
@@ -58,7 +58,6 @@ class PatientWriter(StoreWriter):
 
     def __init__(self, saved, growing, note):
         super().__init__(saved, growing, note, interval=3600)
-        PatientWriter.latest = self
 
 
 @pytest.fixture
@@ -78,11 +77,13 @@ def quarters(batch):
 
 
 def compute(function, out):
+    """Heatmap, or heatmaps of several functions; all saved after each piece."""
     run = prepare(noise_slide(70, 100), function, out=out, **SETTINGS)
     with closing(run.pieces()) as pieces:
         for _ in pieces:
-            PatientWriter.latest.save()
-    return run.heatmap
+            for share in run.shares:
+                share.output.save()
+    return run.heatmaps if isinstance(function, list) else run.heatmap
 
 
 def refuse_lies(out, whole):
@@ -97,6 +98,17 @@ def refuse_lies(out, whole):
         assert np.array_equal(found.values[:, done], whole.values[:, done])
     if whole.features is not None:
         assert np.array_equal(found.features[:][done], whole.features[:][done])
+
+
+def refuse_differences(out, whole, point):
+    """An output that was continued after a point."""
+    found = wh.open_heatmap(out)
+    assert np.array_equal(found.values, whole.values, equal_nan=True), f"point {point}"
+    assert np.array_equal(found.state, whole.state), f"point {point}"
+    if whole.features is not None:
+        assert np.array_equal(found.features[:], whole.features[:]), f"point {point}"
+    assert found.run["status"] == "done"
+    assert not list(out.rglob("*.partial")) + list(out.glob(".run.json.*"))
 
 
 def ending(error, *, last):
@@ -136,10 +148,25 @@ def test_every_point(tmp_path, disk, name, error):
         disk.heal()
         refuse_lies(out, whole)
         compute(function, out)
-        found = wh.open_heatmap(out)
-        assert np.array_equal(found.values, whole.values), f"point {point}"
-        assert np.array_equal(found.state, whole.state), f"point {point}"
-        if whole.features is not None:
-            assert np.array_equal(found.features[:], whole.features[:]), f"point {point}"
-        assert found.run["status"] == "done"
-        assert not list(out.rglob("*.partial")) + list(out.glob(".run.json.*"))
+        refuse_differences(out, whole, point)
+
+
+SEVERAL = ["mean_grey", "quarters", "grey_and_spectrum"]
+
+
+@pytest.mark.parametrize("error", [Killed(), FULL])
+def test_every_point_of_a_run_of_several_models(tmp_path, disk, error):
+    """One store may be ahead of another: each is continued from where it is."""
+    functions = [mean_grey, quarters, with_features()]
+    wholes = compute(functions, tmp_path / "whole")
+    for point in range(disk.points):
+        out = tmp_path / str(point)
+        disk.fail_after(point, error)
+        with suppress(Killed, StoreFullError):
+            compute(functions, out)
+        disk.heal()
+        for name, whole in zip(SEVERAL, wholes, strict=True):
+            refuse_lies(out / f"{name}.zarr", whole)
+        compute(functions, out)
+        for name, whole in zip(SEVERAL, wholes, strict=True):
+            refuse_differences(out / f"{name}.zarr", whole, point)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from napari_wsi_heatmap.coords import WindowList
 from napari_wsi_heatmap.grid import WindowSpec, lay_grid
-from napari_wsi_heatmap.order import BLOCK_SIDE, GridOrder, ListOrder
+from napari_wsi_heatmap.listorder import ListOrder
+from napari_wsi_heatmap.order import BLOCK_SIDE, GridOrder
 from napari_wsi_heatmap.sparse import (
     one_of_each_square,
     sparse_step,

@@ -22,6 +22,9 @@ _tokens: WeakKeyDictionary[Slide, int] = WeakKeyDictionary()
 _next_token = itertools.count()
 _token_lock = threading.Lock()
 
+FEW = 4
+"""Tiles that are not worth a read of their own."""
+
 SMALLEST_TILE = 256
 """px: smaller tiles of a file are grouped, since each tile kept costs a look-up and a copy."""
 
@@ -57,6 +60,7 @@ class CachedSlide:
         spare: bool = False,
         out: Rgb | None = None,
         wanted: Mask | None = None,
+        inner: int | None = None,
     ) -> Rgb:
         """Read a box like `Slide.read_region`, decoding only tiles that are not kept.
 
@@ -71,6 +75,9 @@ class CachedSlide:
         wanted : (n, m) bool, optional
             Which of the tiles under the box to read, the first at its top left; see `tiles_under`.
             Pixels of others may be anything.
+        inner : int, optional
+            Boxes beside this one overlap it by so many pixels: tiles that lie farther within it
+            are nobody else's, and are not kept.
 
         Raises
         ------
@@ -83,9 +90,12 @@ class CachedSlide:
         level_height, level_width = self.slide.levels[level].shape
         if y < 0 or x < 0 or y + height > level_height or x + width > level_width:
             out[:] = self.slide.background
-        (row, col), _ = self.tiles_under(level, y, x, height, width)
+        first = self.tiles_under(level, y, x, height, width)[0]
+        done = self._read_inner(level, (y, x), out, wanted, inner)
         for tile_y, tile_x in self._touched(level, y, x, height, width):
-            if wanted is not None and not wanted[tile_y - row, tile_x - col]:
+            if wanted is not None and not wanted[tile_y - first[0], tile_x - first[1]]:
+                continue
+            if (tile_y, tile_x) in done:
                 continue
             tile = self._tile(level, tile_y, tile_x, spare=spare)
             top, left = tile_y * self._tiles[level][0] - y, tile_x * self._tiles[level][1] - x
@@ -170,6 +180,39 @@ class CachedSlide:
         ):
             np.add.at(steps, (rows, cols), sign)
         return steps.cumsum(0).cumsum(1)[:-1, :-1] > 0
+
+    def _read_inner(
+        self, level: int, at: tuple[int, int], out: Rgb, wanted: Mask | None, margin: int | None
+    ) -> set[tuple[int, int]]:
+        """Read at one go the tiles that no other box needs; return (row, column) of those.
+
+        None are if some of them are kept already, or need not be read.
+        """
+        if margin is None:
+            return set()
+        rows, cols = (
+            range(-(-(start + margin) // tile), (start + side - margin) // tile)
+            for start, side, tile in zip(at, out.shape, self._tiles[level], strict=False)
+        )
+        inner = {(row, col) for row in rows for col in cols}
+        if len(inner) < FEW or not self._all_to_read(level, inner, at, wanted):
+            return set()
+        (tile_h, tile_w), (y, x) = self._tiles[level], (rows[0], cols[0])
+        top, left = y * tile_h - at[0], x * tile_w - at[1]
+        part = out[top : top + tile_h * len(rows), left : left + tile_w * len(cols)]
+        self.slide.read_into(level, y * tile_h, x * tile_w, part)
+        self.cache.misses += len(inner)
+        return inner
+
+    def _all_to_read(
+        self, level: int, tiles: set[tuple[int, int]], at: tuple[int, int], wanted: Mask | None
+    ) -> bool:
+        first = [max(0, start) // tile for start, tile in zip(at, self._tiles[level], strict=True)]
+        return all(
+            (self._token, level, row, col) not in self.cache
+            and (wanted is None or wanted[row - first[0], col - first[1]])
+            for row, col in tiles
+        )
 
     def _tile(self, level: int, tile_y: int, tile_x: int, *, spare: bool) -> Rgb:
         return self.cache.get_or_decode(

@@ -25,6 +25,11 @@ class WindowList:
     """(N, 2) top-left (y, x), pixels of the level read."""
 
     @property
+    def overlap(self) -> int:
+        """Pixels of the level that windows may share along an axis."""
+        return max(self.spec.footprint)
+
+    @property
     def size(self) -> int:
         """Number of windows."""
         return len(self.corners)

@@ -75,7 +75,7 @@ class Run:
         self._computed = 0
         self._tick, self._watch = time.monotonic(), SlideWatch(self.plan.slide)
         settings, plans = self.plan.settings, [share.plan for share in shares]
-        self._tiles = TileCache(settings.memory_bytes // 2)
+        self._tiles = TileCache(settings.memory_bytes // 4)
         slide = CachedSlide(self.plan.slide, self._tiles)
         self._order = GridOrder(
             self.plan.grid,

@@ -84,6 +84,12 @@ class WindowGrid:
     notices: tuple[str, ...] = ()
 
     @property
+    def overlap(self) -> int:
+        """Pixels of the level that neighbouring windows share along an axis, the longer one."""
+        spec = self.spec
+        return max(0, *(k - s for k, s in zip(spec.footprint, spec.stride, strict=True)))
+
+    @property
     def size(self) -> int:
         """Number of windows."""
         return self.shape[0] * self.shape[1]

@@ -173,7 +173,11 @@ class Loader:
         room = self._arrays.empty((*region.box[2:], 3), np.uint8)
         try:
             self._slide.read_region(
-                self._level, *region.box, out=room, wanted=self._tiles_of(region)
+                self._level,
+                *region.box,
+                out=room,
+                wanted=self._tiles_of(region),
+                inner=self._windows.overlap,
             )
             return LoadedRegion(region, room)
         except SlideReadError:

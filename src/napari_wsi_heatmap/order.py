@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsi_heatmap.blocks import BLOCK_SIDE as BLOCK_SIDE
-from napari_wsi_heatmap.blocks import REGION_SIDE as REGION_SIDE
 from napari_wsi_heatmap.blocks import block_cells, region_cells, windows_within
 from napari_wsi_heatmap.drawn import DrawnRegion
 from napari_wsi_heatmap.sparse import nested_steps, one_of_each_square, sparse_step
@@ -41,6 +40,10 @@ if TYPE_CHECKING:
     Polygon = NDArray[np.float64]
 
 ORDERS = ("viewport", "raster")
+
+
+SMALL, SMALL_ONES = 32, 2
+"""Windows of a small region, and how many of them a run begins with."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class GridOrder:
         self._pending = pending.copy()
         self._planned = pending.copy() if computed is None else pending | computed
         self._costs = costs
-        self._lock = threading.Lock()
+        self._lock, self._small = threading.Lock(), SMALL_ONES
         self._viewport = viewport
         self._cells = region_cells(grid, most)
         self._drawn: Iterator[Region] = iter(())
@@ -155,7 +158,11 @@ class GridOrder:
         return None
 
     def _raster(self) -> Iterator[Iterator[Region]]:
-        yield self._regions(np.s_[:], np.s_[:])
+        """Block by block: of a whole row of regions too many tiles would have to be kept."""
+        sides = [block_cells(self.grid, self._cells, axis) for axis in (0, 1)]
+        for i in range(0, self.grid.shape[0], sides[0]):
+            for j in range(0, self.grid.shape[1], sides[1]):
+                yield self._regions(np.s_[i : i + sides[0]], np.s_[j : j + sides[1]])
 
     def _by_viewport(self, tile: tuple[int, int], sparse: bool) -> Iterator[Iterator[Region]]:
         if sparse:
@@ -200,7 +207,15 @@ class GridOrder:
                     part = part & drawn.holds(box)
                 down, across = np.nonzero(part)
                 if len(down):
-                    yield region_of((down + i) * self.grid.shape[1] + across + j, self.grid)
+                    yield from self._in_parts((down + i) * self.grid.shape[1] + across + j)
+
+    def _in_parts(self, index: Index) -> Iterator[Region]:
+        """The first regions of a run are small: nobody waits long for the first windows."""
+        while self._small and len(index) > SMALL:
+            self._small -= 1
+            yield region_of(index[:SMALL], self.grid)
+            index = index[SMALL:]
+        yield region_of(index, self.grid)
 
     def _drawn_regions(self, drawn: DrawnRegion) -> Iterator[Region]:
         """Regions of what was drawn, block by block, always the one nearest to the viewport."""
@@ -265,35 +280,6 @@ class GridOrder:
         middle = (span[starts, 0] + span[ends, 1]) / 2
         low, high = self._viewport_sides()[axis]
         return middle - (low + high) / 2
-
-
-class ListOrder:
-    """Hands out windows of a list, neighbours together: those of one cell of a coarse lattice.
-
-    Parameters
-    ----------
-    windows : WindowList
-    pending : (N,) bool
-    """
-
-    def __init__(self, windows: WindowList, pending: Mask) -> None:
-        self._lock = threading.Lock()
-        self._regions = self._lay_out(windows, np.flatnonzero(pending))
-
-    def take(self) -> Region | None:
-        """Next region, or None when every pending window was handed out."""
-        with self._lock:
-            return next(self._regions, None)
-
-    @staticmethod
-    def _lay_out(windows: WindowList, index: Index) -> Iterator[Region]:
-        if not len(index):
-            return
-        cells = windows.origins(index) // REGION_SIDE
-        order = np.lexsort((index, cells[:, 1], cells[:, 0]))
-        breaks = np.flatnonzero(np.diff(cells[order], axis=0).any(1)) + 1
-        for part in np.split(index[order], breaks):
-            yield region_of(part, windows)
 
 
 def _is_box(place: Box | Sequence[Polygon]) -> TypeIs[Box]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from napari_wsi_heatmap.order import REGION_SIDE
+from napari_wsi_heatmap.blocks import REGION_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +16,17 @@ import numpy as np
 import torch
 
 from napari_wsi_heatmap.blend import overlaps
-from napari_wsi_heatmap.control import stop_if, while_wanted
+from napari_wsi_heatmap.control import stop_if
 from napari_wsi_heatmap.devices import choose_devices
-from napari_wsi_heatmap.errors import GridError, ModelRunError, SlideReadError
+from napari_wsi_heatmap.errors import GridError
 from napari_wsi_heatmap.frame import lay_frame
 from napari_wsi_heatmap.grid import lay_grid, resolve_window
 from napari_wsi_heatmap.models.base import adapted
-from napari_wsi_heatmap.models.dry_run import dry_run
 from napari_wsi_heatmap.predict import Predictor, enough_memory
 from napari_wsi_heatmap.selection import select_windows, windows_wanted
 from napari_wsi_heatmap.states import PENDING, state_of
 from napari_wsi_heatmap.tissue import find_tissue
+from napari_wsi_heatmap.tryout import PLANNING, try_model, two_of
 from napari_wsi_heatmap.versions import versions
 
 if TYPE_CHECKING:
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
 
     Index = NDArray[np.int64]
     Mask = NDArray[np.bool_]
-
-PLANNING = "the run was planned"
 
 
 @dataclass(frozen=True)
@@ -172,7 +169,7 @@ def plan_run(
         if beside is None
         else beside.windows_for(grid, model)
     )
-    chosen = _two_of(state_of(selection.state) == PENDING)
+    chosen = two_of(state_of(selection.state) == PENDING)
     stop_if(cancelled, PLANNING, slide.name)
     try:
         devices = choose_devices(settings.device, model)
@@ -236,66 +233,6 @@ def place_model(model: HeatmapModel, device: torch.device) -> None:
     """Move a model to a device, ready to be evaluated; ``model.restore()`` puts it back."""
     with enough_memory(f"the model on {device}"):
         model.to(device)
-
-
-def _two_of(pending: Mask) -> Index:
-    """Flat indices of two windows to try: the middle one of those pending (Y, X), and another."""
-    # Row by row: a list of millions of windows would be many times the mask.
-    before = np.count_nonzero(pending, axis=1).cumsum()
-    chosen = []
-    for n in (int(before[-1]) // 2, int(before[-1]) // 3):
-        row = int(np.searchsorted(before, n, "right"))
-        passed = int(before[row - 1]) if row else 0
-        chosen.append(row * pending.shape[1] + np.flatnonzero(pending[row])[n - passed])
-    return np.array(chosen, np.int64)
-
-
-def try_model(
-    slide: Slide,
-    predictor: Predictor,
-    windows: WindowGrid | WindowList,
-    chosen: Index,
-    settings: RunSettings,
-    cancelled: Event | None = None,
-) -> DryRun:
-    """Run the model on at most two windows of the slide, given by their flat indices."""
-    kh, kw = windows.spec.footprint
-    patches = np.empty((2, kh, kw, 3), np.uint8)
-    patches[:] = slide.background
-    for patch, (y, x) in zip(patches, windows.origins(chosen).tolist(), strict=False):
-        # The run itself will say which windows cannot be read.
-        stop_if(cancelled, PLANNING, slide.name)
-        with suppress(SlideReadError):
-            patch[:] = slide.read_region(windows.spec.level, y, x, kh, kw)
-    try:
-        return _dry_run(predictor, patches, settings, cancelled)
-    except ModelRunError:
-        # Some models take views of what they compute, which channels last do not allow.
-        if not predictor.sort_channels():
-            raise
-    return _dry_run(predictor, patches, settings, cancelled)
-
-
-def _dry_run(
-    predictor: Predictor,
-    patches: NDArray[np.uint8],
-    settings: RunSettings,
-    cancelled: Event | None,
-) -> DryRun:
-    """Try the model on patches (2, kh, kw, 3)."""
-    seen = predictor.patches(torch.from_numpy(patches).permute(0, 3, 1, 2))
-    compiled = predictor.compiled
-    dry = dry_run(
-        predictor.model,
-        seen,
-        batch_size=settings.batch_size,
-        device=predictor.device,
-        dtype=predictor.dtype,
-        call=while_wanted(predictor.as_it_is, cancelled, PLANNING),
-        compiled=compiled and while_wanted(compiled, cancelled, PLANNING),
-    )
-    predictor.use_compiled = dry.compiled
-    return dry
 
 
 def value_shape(dry: DryRun) -> tuple[int, ...]:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     Buffer = NDArray[np.uint8]
 
 
+LARGE = 4 << 20
+"""Bytes from which on huge pages make sense: first touching small ones takes longer than using."""
+
+
 class ReusedArrays:
     """Hands out arrays again once nobody else holds them: no view, no tensor made of them.
 

@@ -13,13 +13,12 @@ from napari_wsi_heatmap.coords import list_windows
 from napari_wsi_heatmap.cut import BatchCutter
 from napari_wsi_heatmap.errors import HeatmapError, ModelOutputError
 from napari_wsi_heatmap.listmap import LIST, ListHeatmap, list_to_json, refuse_existing, save_list
+from napari_wsi_heatmap.listorder import ListOrder
 from napari_wsi_heatmap.loader import Loader
-from napari_wsi_heatmap.order import ListOrder
 from napari_wsi_heatmap.plan import (
     fit_model,
     new_predictor,
     row_shape,
-    try_model,
     value_shape,
 )
 from napari_wsi_heatmap.record import (
@@ -36,6 +35,7 @@ from napari_wsi_heatmap.runfolder import FORMAT, FORMAT_VERSION
 from napari_wsi_heatmap.states import DONE, FAILED, NOT_FINITE, PENDING
 from napari_wsi_heatmap.tilecache import TileCache
 from napari_wsi_heatmap.timings import Timings
+from napari_wsi_heatmap.tryout import try_model
 from napari_wsi_heatmap.versions import versions
 
 if TYPE_CHECKING:

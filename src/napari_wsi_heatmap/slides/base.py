@@ -156,6 +156,13 @@ class Slide(abc.ABC):
         """
         return self._read_box(level, y, x, height, width)[0]
 
+    def read_into(self, level: int, y: int, x: int, out: Rgb) -> None:
+        """Read a box like `read_region` into an array (height, width, 3) uint8.
+
+        After an error its content is undefined.
+        """
+        out[...] = self.read_region(level, y, x, *out.shape[:2])
+
     def read_scanned(self, level: int, y: int, x: int, height: int, width: int) -> tuple[Rgb, Mask]:
         """Read a box like `read_region`, and say which of its pixels were scanned.
 

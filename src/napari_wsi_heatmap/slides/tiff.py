@@ -147,13 +147,27 @@ class TiffSlide(FileSlide):
             *(() if known is None else known.profile_warnings),
         )
 
-    def _read(self, level: int, y: int, x: int, height: int, width: int) -> tuple[Rgb, Mask | None]:
+    def read_into(self, level: int, y: int, x: int, out: Rgb) -> None:
+        """Read a box like `read_region` into an array, without a copy where it lies inside."""
+        height, width = out.shape[:2]
+        self._check(level, height, width)
+        bottom, right = self.levels[level].shape
+        if min(y, x) >= 0 and y + height <= bottom and x + width <= right:
+            rgb, _ = self._read(level, y, x, height, width, out)
+        else:
+            rgb = self.read_region(level, y, x, height, width)
+        if rgb is not out:
+            out[...] = rgb
+
+    def _read(
+        self, level: int, y: int, x: int, height: int, width: int, out: Rgb | None = None
+    ) -> tuple[Rgb, Mask | None]:
         if self._known is not None and level >= self._composed:
             return self._known.read_scanned(level, y, x, height, width)
         if os.getpid() != self._pid:
             self._fresh_process()
         try:
-            box = TileReading(self._tiled[level], level, (y, x, height, width), self._cache)
+            box = TileReading(self._tiled[level], level, (y, x, height, width), self._cache, out)
             if box.rgb.size or self._handle.closed:
                 box.read(self._handle.borrow)
         except (TileError, SlideReadError, MemoryError) as error:

@@ -50,6 +50,8 @@ class TileReading:
         (y, x, height, width) inside the level.
     cache : TileCache
         For tiles that other boxes will need, too.
+    rgb : (height, width, 3) uint8, optional
+        Where to put the pixels.
 
     Attributes
     ----------
@@ -57,9 +59,11 @@ class TileReading:
         The pixels; undefined where a tile is missing.
     """
 
-    def __init__(self, tiled: TiledLevel, index: int, box: Box, cache: TileCache) -> None:
+    def __init__(
+        self, tiled: TiledLevel, index: int, box: Box, cache: TileCache, rgb: Rgb | None = None
+    ) -> None:
         self.tiled, self.index, self.box = tiled, index, box
-        self.rgb: Rgb = np.empty((*box[2:], 3), np.uint8)
+        self.rgb: Rgb = np.empty((*box[2:], 3), np.uint8) if rgb is None else rgb
         self._missing: list[tuple[int, int]] = []
         self._cache = cache if self._shares_tiles(cache) else None
 
