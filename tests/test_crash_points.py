@@ -76,9 +76,9 @@ def quarters(batch):
     return batch.reshape(len(batch), 3, 4, -1, 4, batch.shape[3] // 4).mean((1, 3, 5))[:, None]
 
 
-def compute(function, out):
+def compute(function, out, size=(70, 100), **settings):
     """Heatmap, or heatmaps of several functions; all saved after each piece."""
-    run = prepare(noise_slide(70, 100), function, out=out, **SETTINGS)
+    run = prepare(noise_slide(*size), function, out=out, **{**SETTINGS, **settings})
     with closing(run.pieces()) as pieces:
         for _ in pieces:
             for share in run.shares:
@@ -152,21 +152,22 @@ def test_every_point(tmp_path, disk, name, error):
 
 
 SEVERAL = ["mean_grey", "quarters", "grey_and_spectrum"]
+SMALL = {"size": (40, 60), "batch_size": 3}
 
 
 @pytest.mark.parametrize("error", [Killed(), FULL])
 def test_every_point_of_a_run_of_several_models(tmp_path, disk, error):
     """One store may be ahead of another: each is continued from where it is."""
     functions = [mean_grey, quarters, with_features()]
-    wholes = compute(functions, tmp_path / "whole")
+    wholes = compute(functions, tmp_path / "whole", **SMALL)
     for point in range(disk.points):
         out = tmp_path / str(point)
         disk.fail_after(point, error)
         with suppress(Killed, StoreFullError):
-            compute(functions, out)
+            compute(functions, out, **SMALL)
         disk.heal()
         for name, whole in zip(SEVERAL, wholes, strict=True):
             refuse_lies(out / f"{name}.zarr", whole)
-        compute(functions, out)
+        compute(functions, out, **SMALL)
         for name, whole in zip(SEVERAL, wholes, strict=True):
             refuse_differences(out / f"{name}.zarr", whole, point)

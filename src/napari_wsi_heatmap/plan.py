@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from napari_wsi_heatmap.blend import overlaps
@@ -32,6 +31,7 @@ from napari_wsi_heatmap.versions import versions
 if TYPE_CHECKING:
     from threading import Event
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.coords import WindowList

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-import torch
-
 from napari_wsi_heatmap.busy import Busy
 from napari_wsi_heatmap.cut import Batch, BatchCutter, Copier
 from napari_wsi_heatmap.workers import Plant, torch_threads
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.heatmap import Piece
