@@ -10,7 +10,7 @@ import torch
 
 from made import FaultySlide, noise_slide
 from napari_wsi_heatmap.cachedslide import CachedSlide
-from napari_wsi_heatmap.cut import BatchCutter
+from napari_wsi_heatmap.cut import BatchCutter, _gathered
 from napari_wsi_heatmap.grid import lay_grid, resolve_window
 from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.order import GridOrder
@@ -43,7 +43,7 @@ def test_windows_cut_from_regions_equal_windows_read_alone():
         yield from cutter.tail()
 
     seen = 0
-    for batch in batches():  # each in the memory of the one before
+    for batch in batches():
         assert batch.patches.shape == (16, 3, 100, 100)
         assert not batch.patches[len(batch.index) :].any()
         for patch, (y, x) in zip(batch.patches, grid.origins(batch.index).tolist(), strict=False):
@@ -143,3 +143,11 @@ def test_a_closed_loader_lets_its_threads_go():
     for thread in names:
         thread.join(10)
     assert not any(t.is_alive() for t in names)
+
+
+def test_windows_gathered_as_on_a_gpu_are_those_copied_one_by_one():
+    pixels = torch.from_numpy(noise_slide().read_region(0, 0, 0, 90, 130))
+    corners = np.array([[0, 0], [3, 7], [58, 66], [3, 7]])
+    gathered = _gathered(pixels, corners, 32, 64)
+    one_by_one = [pixels[y : y + 32, x : x + 64] for y, x in corners.tolist()]
+    assert torch.equal(gathered, torch.stack(one_by_one))

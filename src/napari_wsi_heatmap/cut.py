@@ -147,7 +147,10 @@ class BatchCutter:
 
 def _gathered(pixels: torch.Tensor, corners: Index, height: int, width: int) -> torch.Tensor:
     """Windows (n, h, w, 3) at corners (n, 2) of a region on a GPU, by one kernel."""
-    at = torch.from_numpy(corners).to(pixels.device)
+    at = torch.from_numpy(corners)
+    if pixels.device.type == "cuda":  # pinned: else the copy would wait for the model
+        at = at.pin_memory()
+    at = at.to(pixels.device, non_blocking=True)
     rows = at[:, 0, None] + torch.arange(height, device=pixels.device)
     cols = at[:, 1, None] + torch.arange(width, device=pixels.device)
     return pixels[rows[:, :, None], cols[:, None, :]]

@@ -75,8 +75,8 @@ def _by_torch(patches: Tensor, size: tuple[int, int]) -> Tensor:
 def by_coefficients(patches: Tensor, size: tuple[int, int]) -> Tensor:
     """Pillow's BILINEAR as matrix products in float64, on any device; (N, 3, h, w) uint8."""
     height, width = patches.shape[2:]
-    across = _coefficients(width, size[1]).to(patches.device).T  # (W, w)
-    down = _coefficients(height, size[0]).to(patches.device)  # (h, H)
+    across = _coefficients_on(patches.device, width, size[1]).T  # (W, w)
+    down = _coefficients_on(patches.device, height, size[0])  # (h, H)
     if _vertical_first(height - size[0], width - size[1]):
         return _to_uint8(_to_uint8(down @ patches.double()).double() @ across)
     return _to_uint8(down @ _to_uint8(patches.double() @ across).double())
@@ -90,6 +90,12 @@ def _vertical_first(rows_lost: int, columns_lost: int) -> bool:
 def _to_uint8(fixed: Tensor) -> Tensor:
     half = 1 << (FIXED_POINT_BITS - 1)
     return ((fixed + half) / (1 << FIXED_POINT_BITS)).floor_().clamp_(0, 255).to(torch.uint8)
+
+
+@lru_cache(maxsize=16)
+def _coefficients_on(device: torch.device, before: int, after: int) -> Tensor:
+    """The same on a device, copied there once: a copy waits for all that the device does."""
+    return _coefficients(before, after).to(device)
 
 
 @lru_cache(maxsize=16)
