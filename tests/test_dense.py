@@ -16,6 +16,7 @@ from dense_reference import BLENDS, add, frame_of, outputs, reference
 from made import quarter_means
 from made_features import with_features
 from napari_wsi_heatmap import dense, kept, output, store
+from napari_wsi_heatmap.blocks import REGION_SIDE
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.dense import DenseMap
 from napari_wsi_heatmap.errors import GridError, StoreFullError
@@ -23,7 +24,7 @@ from napari_wsi_heatmap.frame import lay_frame
 from napari_wsi_heatmap.grid import WindowSpec, lay_grid
 from napari_wsi_heatmap.kept import KeptOutputs
 from napari_wsi_heatmap.launch import prepare
-from napari_wsi_heatmap.order import REGION_SIDE, GridOrder
+from napari_wsi_heatmap.order import GridOrder
 from napari_wsi_heatmap.slides.array import ArraySlide
 from napari_wsi_heatmap.states import BACKGROUND, DONE, FAILED, PENDING, state_of
 from napari_wsi_heatmap.store import HeatmapStore

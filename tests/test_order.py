@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_wsi_heatmap.blocks import region_side
 from napari_wsi_heatmap.coords import WindowList
 from napari_wsi_heatmap.grid import WindowSpec, lay_grid
 from napari_wsi_heatmap.listorder import ListOrder
@@ -256,3 +257,18 @@ def test_panning_wide_views_puts_first_what_the_sparse_pass_has_left_there():
         assert {len(one) for one in seen} == {1}
     index += taken(order)
     assert sorted(np.concatenate(index).tolist()) == list(range(grid.size))
+
+
+def test_regions_hold_two_tiles_at_least_and_fit_into_the_memory_they_may_take():
+    assert region_side((256, 256), 48 << 20) == 2048
+    assert region_side((256, 1536), 48 << 20) == 3072
+    assert region_side((256, 256), 3 * 500**2) == 500
+    assert region_side((4096, 4096), 3 * 5000**2) == 5000
+    grid = grid_of(9000, 9000, 100, 50)
+    pending = np.ones(grid.shape, bool)
+    for nbytes in (3 * 300**2, 3 * 1000**2):
+        regions = list(GridOrder(grid, pending, region_bytes=nbytes))
+        assert max(3 * r.box[2] * r.box[3] for r in regions) <= nbytes
+        assert sum(len(r.index) for r in regions) == grid.size
+    alone = GridOrder(grid, pending, region_bytes=1)
+    assert {len(region.index) for region in alone} == {1}

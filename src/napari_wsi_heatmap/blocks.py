@@ -16,14 +16,23 @@ if TYPE_CHECKING:
 
 REGION_SIDE = 2048
 """px: side of a region. Larger ones save little, smaller ones decode border tiles more often."""
+REGION_BYTES = 48 << 20
 BLOCK_SIDE = 8192
 """px: within it a cache of decoded tiles is enough to decode each tile once."""
 
 
-def region_cells(grid: WindowGrid, most: int | None) -> tuple[int, int]:
-    """Number of windows down and across a region of about `REGION_SIDE`, `most` in all."""
+def region_side(tile: tuple[int, int], nbytes: int) -> int:
+    """Pixels along a region, in which its tiles are decoded once: two of them at least.
+
+    Fewer where (side, side, 3) uint8 would be more than `nbytes`.
+    """
+    return max(1, min(max(REGION_SIDE, 2 * max(tile)), math.isqrt(nbytes // 3)))
+
+
+def region_cells(grid: WindowGrid, most: int | None, side: int = REGION_SIDE) -> tuple[int, int]:
+    """Number of windows down and across a region of about `side` px, `most` in all."""
     down, across = (
-        max(1, (REGION_SIDE - k) // s + 1)
+        max(1, (side - k) // s + 1)
         for k, s in zip(grid.spec.footprint, grid.spec.stride, strict=True)
     )
     if most is not None and down * across > most:

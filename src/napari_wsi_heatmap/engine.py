@@ -19,7 +19,12 @@ from napari_wsi_heatmap.ending import Ending
 from napari_wsi_heatmap.errors import HeatmapError, StoreFullError
 from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.order import GridOrder
-from napari_wsi_heatmap.pacing import read_ahead, seconds_a_window, windows_a_region
+from napari_wsi_heatmap.pacing import (
+    read_ahead,
+    region_bytes,
+    seconds_a_window,
+    windows_a_region,
+)
 from napari_wsi_heatmap.plan import place_model
 from napari_wsi_heatmap.progress import Progress, stalled_notice
 from napari_wsi_heatmap.slidewatch import SlideWatch
@@ -77,13 +82,15 @@ class Run:
         settings, plans = self.plan.settings, [share.plan for share in shares]
         self._tiles = TileCache(settings.memory_bytes // 4)
         slide = CachedSlide(self.plan.slide, self._tiles)
+        tile = slide.tile_shape(self.plan.grid.spec.level)
         self._order = GridOrder(
             self.plan.grid,
             np.logical_or.reduce([share.growing.pending for share in shares]),
-            slide.tile_shape(self.plan.grid.spec.level),
+            tile,
             settings.order,
             settings.viewport,
             most=windows_a_region(plans),
+            region_bytes=region_bytes(settings),
             computed=np.logical_and.reduce(
                 [state_of(share.growing.state) == DONE for share in self.shares]
             ),
@@ -99,7 +106,7 @@ class Run:
             self._order,
             self.control.cancelled,
             readers=settings.reader_threads,
-            memory=min(settings.memory_bytes // 2, read_ahead(settings.reader_threads)),
+            memory=read_ahead(settings, tile),
             timings=self._timings,
         )
         self._ending = Ending(self.shares, self._loader, self.control, self._let_go)

@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsi_heatmap.blocks import BLOCK_SIDE as BLOCK_SIDE
-from napari_wsi_heatmap.blocks import block_cells, region_cells, windows_within
+from napari_wsi_heatmap.blocks import (
+    REGION_BYTES,
+    block_cells,
+    region_cells,
+    region_side,
+    windows_within,
+)
 from napari_wsi_heatmap.drawn import DrawnRegion
 from napari_wsi_heatmap.sparse import nested_steps, one_of_each_square, sparse_step
 
@@ -81,6 +87,8 @@ class GridOrder:
         Whether a sparse pass comes first (``order="viewport"`` only).
     most : int, optional
         Windows in a region at most: what is read is computed before what is looked at next.
+    region_bytes : int, optional
+        Pixels of a region at most; one window may be more.
     computed : (Y, X) bool, optional
         Windows of an earlier session: the sparse pass leaves out their surroundings.
     costs : callable, optional
@@ -98,6 +106,7 @@ class GridOrder:
         *,
         sparse: bool = True,
         most: int | None = None,
+        region_bytes: int = REGION_BYTES,
         computed: Mask | None = None,
         costs: Callable[[], tuple[float, float]] | None = None,
     ) -> None:
@@ -107,7 +116,7 @@ class GridOrder:
         self._costs = costs
         self._lock, self._small = threading.Lock(), SMALL_ONES
         self._viewport = viewport
-        self._cells = region_cells(grid, most)
+        self._cells = region_cells(grid, most, region_side(tile, region_bytes))
         self._drawn: Iterator[Region] = iter(())
         self._looked_at: Iterator[Region] = iter(())
         self._current: Iterator[Region] = iter(())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from napari_wsi_heatmap.blocks import REGION_SIDE
+from napari_wsi_heatmap.blocks import region_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsi_heatmap.plan import Plan
+    from napari_wsi_heatmap.settings import RunSettings
 
 REGION_S: Final = 1.0
 """Seconds of computing that a region may hold, so that slow models follow who pans."""
@@ -26,9 +27,15 @@ def seconds_a_window(plans: Sequence[Plan]) -> float:
     return sum(plan.dry.seconds_per_batch / plan.batch_size for plan in plans)
 
 
-def read_ahead(readers: int) -> int:
-    """Bytes of regions: enough to keep all readers busy.
+def region_bytes(settings: RunSettings) -> int:
+    """What a region may take of the memory: those that readers work on, and two that wait.
 
-    What is read ahead is computed before what somebody begins to look at, so no more.
+    What is read ahead is computed before what somebody begins to look at, so no more wait.
     """
-    return (readers + 2) * 3 * REGION_SIDE**2
+    return settings.memory_bytes // 2 // (settings.reader_threads + 2)
+
+
+def read_ahead(settings: RunSettings, tile: tuple[int, int]) -> int:
+    """Bytes of regions in flight."""
+    side = region_side(tile, region_bytes(settings))
+    return (settings.reader_threads + 2) * 3 * side**2
