@@ -73,13 +73,21 @@ class Decoded:
     def __init__(self, slide, tile):
         self.count, self._tile, self._lock = 0, tile, threading.Lock()
         self._read, slide.read_region = slide.read_region, self.read
+        self._read_into, slide.read_into = slide.read_into, self.read_into
 
     def read(self, level, y, x, height, width):
+        self._add(level, y, x, height, width)
+        return self._read(level, y, x, height, width)
+
+    def read_into(self, level, y, x, out):
+        self._add(level, y, x, *out.shape[:2])
+        self._read_into(level, y, x, out)
+
+    def _add(self, level, y, x, height, width):
         (th, tw), bottom, right = self._tile, y + height - 1, x + width - 1
         tiles = (bottom // th - y // th + 1) * (right // tw - x // tw + 1)
         with self._lock:
             self.count += tiles if level == 0 else 0
-        return self._read(level, y, x, height, width)
 
 
 class Square:
