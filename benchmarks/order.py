@@ -197,7 +197,7 @@ def report(square, repeats):
         f"{square.side} x {square.side} px of {Path(square.path).name}, windows of {WINDOW} px. "
         "Rough map: of the run's time; to reach: 8 %. Sparse tiles: to reach: 5 %. Others compute "
         "row by row: a rough map of the whole slide is there at the end. Decoded: more than once "
-        "where reading is cheap beside the model, for finer passes that cost 5 % of the run at most.",
+        "where reading is cheap beside the model: finer passes may cost 5 % of the run.",
         "",
         *table(square, repeats),
     ]
