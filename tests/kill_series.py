@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 import napari_wsi_heatmap as wh
 from made import mean_rgb, noise_slide, quarter_means
+from made_features import with_features
 from napari_wsi_heatmap import store, writer
 from napari_wsi_heatmap.dense import DenseMap
 from napari_wsi_heatmap.errors import StoreError
+from napari_wsi_heatmap.features import UnsavedFeatures
 from napari_wsi_heatmap.growing import GrowingMap
 from napari_wsi_heatmap.states import DONE, state_of
 
@@ -27,22 +30,37 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PLAIN, DENSE = "one value a window", "a map a window"
-MODELS = {PLAIN: mean_rgb, DENSE: quarter_means}
-STRIDES, BATCH = {PLAIN: 12, DENSE: 32}, {PLAIN: 16, DENSE: 8}
+FEATURES, DEVICES = "a value and features a window", "one value a window, two devices"
+KINDS = PLAIN, FEATURES, DEVICES, DENSE
+STRIDES, BATCH = dict.fromkeys(KINDS, 12) | {DENSE: 32}, dict.fromkeys(KINDS, 16) | {DENSE: 8}
 SLOWEST_S = 0.4
 """A life is killed at most so long after its beginning, or after its first piece."""
 EARLY = 0.2
 """Share of the kills that count from the beginning, while a run is planned and its output made."""
 SAVED_S = 0.01
 """Between saves, so that most kills hit one."""
-PACE_S = {PLAIN: 0.004, DENSE: 0.001}
+PACE_S = dict.fromkeys(KINDS, 0.004) | {DENSE: 0.001}
 """A piece in a life that is killed, so that it lasts for several lives on any machine."""
 CHUNK = 8
 """Cells along a chunk: dozens, so that kills fall between them."""
 
 
+class Means(torch.nn.Module):
+    """What two devices can have one each of."""
+
+    def forward(self, batch):
+        return mean_rgb(batch)
+
+
+def model_of(kind):
+    makers = {FEATURES: with_features, DEVICES: Means}
+    return makers[kind]() if kind in makers else {PLAIN: mean_rgb, DENSE: quarter_means}[kind]
+
+
 def settings_of(kind):
-    return {"window": 64, "stride": STRIDES[kind], "tissue": "none", "batch_size": BATCH[kind]}
+    devices = {"device": "cpu,cpu"} if kind == DEVICES else {}
+    own = {"stride": STRIDES[kind], "batch_size": BATCH[kind]}
+    return {"window": 64, "tissue": "none", **own, **devices}
 
 
 def slide():
@@ -52,10 +70,10 @@ def slide():
 def live(kind, out, notes, begun, computing, pace_s):
     """One life: begin or continue, note each piece that was computed."""
     writer.StoreWriter.__init__.__defaults__ = (SAVED_S,)
-    GrowingMap.chunk = DenseMap.chunk = store.STATE_CHUNK = CHUNK
+    GrowingMap.chunk = DenseMap.chunk = UnsavedFeatures.chunk = store.STATE_CHUNK = CHUNK
     begun.set()
     with open(notes, "a") as file:
-        for piece in wh.run(slide(), MODELS[kind], out=out, **settings_of(kind)):
+        for piece in wh.run(slide(), model_of(kind), out=out, **settings_of(kind)):
             print(*piece.index.tolist(), file=file, flush=True)
             computing.set()
             time.sleep(pace_s)
@@ -98,7 +116,9 @@ class Killing:
         self.kind, self.folder = kind, folder
         self.random = random.Random(seed)
         self.series = Series(kind)
-        self.whole = wh.compute_heatmap(slide(), MODELS[kind], progress=False, **settings_of(kind))
+        self.whole = wh.compute_heatmap(
+            slide(), model_of(kind), progress=False, **settings_of(kind)
+        )
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(["napari_wsi_heatmap.launch"])
 
@@ -147,9 +167,11 @@ class Killing:
             assert "no heatmap" in str(error)  # noqa: PT017 - killed before there was a record
             return None
         done = state_of(found.state) == DONE
-        if self.kind == PLAIN:
-            wrong = bits(found.values) != bits(self.whole.values)
-            self.series.lost += int((wrong.any(0) & done).sum())
+        if self.kind != DENSE:
+            wrong = (bits(found.values) != bits(self.whole.values)).any(0)
+            if self.whole.features is not None:
+                wrong |= (bits(found.features[:]) != bits(self.whole.features[:])).any(-1)
+            self.series.lost += int((wrong & done).sum())
         return done
 
     def _compare(self, out: Path):
@@ -172,8 +194,9 @@ def bits(values):
 
 
 def bytes_differing(found, whole) -> int:
-    """Of values, states and positions."""
-    pairs = [(getattr(h, name) for h in (found, whole)) for name in ("values", "state")]
+    """Of values, states, positions and features."""
+    names = ("values", "state", *(["features"] if whole.features is not None else []))
+    pairs = [(getattr(h, name)[:] for h in (found, whole)) for name in names]
     return sum(
         int((np.frombuffer(a.tobytes(), np.uint8) != np.frombuffer(b.tobytes(), np.uint8)).sum())
         for a, b in (*pairs, (found.positions, whole.positions))

@@ -458,6 +458,13 @@ def test_several_models_interrupted_at_once_name_their_folder(call, folder, monk
     assert call("resume", folder.parent.parent)[2] == "note: interrupted"
 
 
+def test_one_of_several_is_exported(fails, call, folder, tmp_path):
+    line = fails("export", folder, tmp_path / "a.csv")
+    assert "there are 2 heatmaps" in line
+    assert "eosin.zarr, hematoxylin.zarr" in line
+    assert call("export", folder / "eosin.zarr", tmp_path / "a.csv")[0] == 0
+
+
 def test_one_models_store_is_no_folder_for_several(fails, slide_path, store, folder):
     assert "the output of one model" in fails("run", slide_path, *TWO, "--out", store)
     assert "something else" in fails("run", slide_path, *RUN, "--out", folder)

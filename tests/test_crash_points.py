@@ -155,7 +155,7 @@ SEVERAL = ["mean_grey", "quarters", "grey_and_spectrum"]
 SMALL = {"size": (40, 60), "batch_size": 3}
 
 
-@pytest.mark.parametrize("error", [Killed(), FULL])
+@pytest.mark.parametrize("error", [Killed(), pytest.param(FULL, marks=pytest.mark.slow)])
 def test_every_point_of_a_run_of_several_models(tmp_path, disk, error):
     """One store may be ahead of another: each is continued from where it is."""
     functions = [mean_grey, quarters, with_features()]

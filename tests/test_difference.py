@@ -300,7 +300,7 @@ def test_a_difference_is_exported_like_any_heatmap(pair, tmp_path):
     table = pd.read_csv(found.export(tmp_path / "a.csv"))
     np.testing.assert_array_equal(table["red − blue"].to_numpy(np.float32), found.values.ravel())
     assert (found.to_dataframe().columns == ["x", "y", "red − blue"]).all()
-    picture = found.export(tmp_path / "a.png", slide=noise_slide(), cmap="coolwarm")
+    picture = found.export(tmp_path / "a.png", slide=noise_slide(), cmap="matplotlib:coolwarm")
     with Image.open(picture) as image:
         assert np.array(image).std() > 10
 

@@ -26,6 +26,7 @@ from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.errors import HeatmapError, ModelRunError
 from napari_wsi_heatmap.launch import complete, prepare
 from napari_wsi_heatmap.states import DONE, state_of
+from napari_wsi_heatmap.workers import Plant, Workers, torch_threads
 
 SETTINGS = {"window": 64, "stride": 32, "tissue": "none", "batch_size": 4}
 WAIT_S = 60
@@ -246,7 +247,7 @@ def cancelled_inside(module, out=None):
 
 def workers_gone():
     for thread in threading.enumerate():
-        if thread.name.startswith(("wsi-worker", "wsi-restore")):
+        if thread.name.startswith(("wsi-worker", "closing")):
             thread.join(WAIT_S)
             assert not thread.is_alive()
 
@@ -280,7 +281,7 @@ def test_a_run_that_is_begun_while_the_last_ones_model_is_at_work(tmp_path):
     next(planned)
     held.set()
     for thread in threading.enumerate():
-        if thread.name == "wsi-restore":
+        if thread.name == "closing":
             thread.join(WAIT_S)
     assert not module.training
     list(planned)
@@ -425,6 +426,13 @@ def test_what_came_before_the_models_error_is_kept(
     assert np.array_equal(wh.open_heatmap(out).values, expected.values)
 
 
+def test_a_module_that_cannot_be_copied_has_one_device(tmp_path):
+    with pytest.raises(ModelRunError, match=r"cannot be copied to a second device.*one device"):
+        list(wh.run(noise_slide(), Held(), out=tmp_path / "a.zarr", device="cpu,cpu", **SETTINGS))
+    wh.compute_heatmap(noise_slide(), Held(), out=tmp_path / "a.zarr", progress=False, **SETTINGS)
+    assert status(tmp_path / "a.zarr") == ("done", "")
+
+
 @pytest.mark.parametrize("device", ["cpu", "cpu,cpu"])
 def test_a_tail_of_one_window(device):
     """A batch norm in training mode would refuse it, and `squeeze` would lose its axis."""
@@ -439,6 +447,60 @@ def test_a_tail_of_one_window(device):
         assert (state_of(heatmap.state) == DONE).all()
         np.testing.assert_allclose(heatmap.values, alone.values, rtol=1e-6)
     assert module.training
+
+
+# threads
+
+
+class Task:
+    """One batch of `Workers`."""
+
+    def __init__(self, name, error=None):
+        self.name, self.error = name, error
+
+    def prepare(self):
+        pass
+
+    def compute(self):
+        if self.error is not None:
+            raise self.error
+
+    def arrive(self):
+        pass
+
+
+CPU = torch.device("cpu")
+
+
+def test_what_other_devices_have_computed_comes_before_the_error_of_one():
+    first = [Task("a0"), Task("a1", ValueError("a1")), Task("a2")]
+    plants = [Plant(iter(tasks), 1, True, 1, CPU) for tasks in (first, [Task("b0"), Task("b1")])]
+    crew, seen = Workers(plants, lambda: False), []
+    results = iter(crew)
+    seen.append(next(results).name)
+    while [len(line.results) for line in crew._lines] not in ([2, 2], [3, 1], [3, 2], [2, 1]):
+        threading.Event().wait(0.01)
+    with pytest.raises(ValueError, match="a1"):
+        seen.extend(task.name for task in results)
+    assert sorted(seen) == ["a0", "b0", "b1"]
+    assert crew.close(WAIT_S)
+
+
+def test_runs_that_begin_together_leave_torch_the_threads_that_it_had():
+    before, found = torch.get_num_threads(), []
+
+    def begin():
+        for _ in range(5):
+            list(Workers([Plant(iter([Task("a")]), 2, False, 1, CPU)], lambda: False))
+            found.append(torch_threads())
+
+    for _ in range(4):
+        together = [threading.Thread(target=begin) for _ in range(4)]
+        for thread in together:
+            thread.start()
+        for thread in together:
+            thread.join(WAIT_S)
+    assert set(found) == {before}
 
 
 # slides that cannot be read

@@ -12,14 +12,14 @@ import threading
 import pytest
 
 import napari_wsi_heatmap as wh
-from kill_series import DENSE, PLAIN, Killing, bytes_differing
+from kill_series import DENSE, KINDS, Killing, bytes_differing
 from made_slides import tissue, write_tiff
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill −9 here")
 PROGRAM = "from napari_wsi_heatmap.cli import main; raise SystemExit(main())"
 
 
-@pytest.mark.parametrize("kind", [PLAIN, DENSE])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.slow)])
 def test_killed_at_random_instants(tmp_path, kind, kills):
     series = Killing(kind, tmp_path, seed=kills).kill(kills)

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -23,19 +25,42 @@ from hypothesis.stateful import (
 
 import napari_wsi_heatmap as wh
 from made import FaultySlide, mean_rgb, noise_slide, quarter_means
+from made_features import with_features
 from napari_wsi_heatmap import output, store
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.dense import DenseMap
-from napari_wsi_heatmap.errors import StoreFullError
+from napari_wsi_heatmap.errors import ModelRunError, StoreError, StoreFullError
+from napari_wsi_heatmap.features import UnsavedFeatures
 from napari_wsi_heatmap.growing import GrowingMap
 from napari_wsi_heatmap.launch import prepare
 from napari_wsi_heatmap.states import DONE, FAILED, PENDING, state_of
 from napari_wsi_heatmap.writer import StoreWriter
 
 HEIGHT, WIDTH = 200, 260
-SETTINGS = {"window": 32, "stride": 16, "tissue": "none", "batch_size": 16, "order": "viewport"}
+SETTINGS = {"window": 32, "stride": 16, "level": 0, "tissue": "none", "batch_size": 16}
 WHOLE = {}
 y, x = st.integers(0, HEIGHT - 1), st.integers(0, WIDTH - 1)
+
+
+class Means(torch.nn.Module):
+    """Fails where a rule says so, on any device."""
+
+    failing = False
+
+    def forward(self, batch):
+        if Means.failing:
+            raise ValueError("told to")
+        return batch.mean((2, 3))
+
+
+MODELS = {
+    "values": mean_rgb,
+    "dense": quarter_means,
+    "features": with_features(),
+    "side by side": "hematoxylin",
+    "two devices": Means(),
+    "several": [mean_rgb, quarter_means, with_features(), Means()],
+}
 
 
 class PatientWriter(StoreWriter):
@@ -43,32 +68,37 @@ class PatientWriter(StoreWriter):
 
     def __init__(self, saved, growing, note):
         super().__init__(saved, growing, note, interval=3600)
-        PatientWriter.latest = self
 
 
-def whole(model):
-    """What an undisturbed run gives."""
-    if model not in WHOLE:
-        slide = noise_slide(HEIGHT, WIDTH)
-        WHOLE[model] = wh.compute_heatmap(slide, model, progress=False, **SETTINGS)
-    return WHOLE[model]
+def whole(kind):
+    """Name of a model -> what an undisturbed run gives."""
+    if kind not in WHOLE:
+        run = prepare(noise_slide(HEIGHT, WIDTH), MODELS[kind], **SETTINGS)
+        list(run.pieces())
+        WHOLE[kind] = {share.name: share.heatmap for share in run.shares}
+    return WHOLE[kind]
+
+
+def bits(values):
+    return np.ascontiguousarray(values).view(np.uint32)
 
 
 class Runs(RuleBasedStateMachine):
-    """One output, many sessions of which any may end badly."""
+    """One output, or one of each of several models; many sessions of which any may end badly."""
 
     def __init__(self):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.out = self.folder / "a.zarr"
+        self.out = self.folder / "out"
         self.slide = FaultySlide(noise_slide(HEIGHT, WIDTH))
-        self.pieces, self.failing_writes = None, 0
+        self.pieces, self.failing_writes, Means.failing = None, 0, False
         self._rename, os.replace = os.replace, self._replace
 
-    @initialize(model=st.sampled_from([mean_rgb, quarter_means]))
-    def begin(self, model):
-        self.model = model
-        self.open(again=False)
+    @initialize(kind=st.sampled_from(list(MODELS)))
+    def begin(self, kind):
+        self.kind = kind
+        whole(kind)
+        self.open(again=False, order="viewport")
 
     def _replace(self, source, target):
         if self.failing_writes:
@@ -83,14 +113,20 @@ class Runs(RuleBasedStateMachine):
         return self.pieces is not None
 
     @precondition(stopped)
-    @rule(again=st.booleans())
-    def open(self, again):
-        self.failing_writes = 0
+    @rule(again=st.booleans(), order=st.sampled_from(["viewport", "raster"]))
+    def open(self, again, order):
+        self.failing_writes, Means.failing = 0, False
         self.control = RunControl()
-        self.run = prepare(self.slide, self.model, out=self.out, control=self.control,
-                           again=again, **SETTINGS)  # fmt: skip
+        device = "cpu,cpu" if self.kind in {"two devices", "several"} else "cpu"
+        self.run = prepare(self.slide, MODELS[self.kind], out=self.out, control=self.control,
+                           again=again, order=order, device=device, **SETTINGS)  # fmt: skip
         self.pieces = self.run.pieces()
-        self.before = self.run.growing.state.copy()
+        self.before = {share.name: share.growing.state.copy() for share in self.run.shares}
+
+    @property
+    def expected(self):
+        """What the model may raise."""
+        return (ModelRunError,) if Means.failing else ()
 
     @precondition(going)
     @rule(times=st.integers(1, 4))
@@ -98,12 +134,13 @@ class Runs(RuleBasedStateMachine):
         for _ in range(times):
             try:
                 piece = next(self.pieces)
-            except (StopIteration, StoreFullError):
+            except (StopIteration, StoreFullError, *self.expected):
                 self.pieces = None
                 return
             # Never two pieces for a window: those that were done or failed are not computed again.
-            assert (state_of(self.before.ravel()[piece.index]) == PENDING).all()
-            self.before.ravel()[piece.index] = piece.state
+            before = self.before[piece.model].ravel()
+            assert (state_of(before[piece.index]) == PENDING).all()
+            before[piece.index] = piece.state
 
     @precondition(going)
     @rule()
@@ -114,17 +151,32 @@ class Runs(RuleBasedStateMachine):
 
     @precondition(going)
     @rule()
-    def cancel(self):
+    def stall(self):
+        """A read takes long; pieces come nevertheless, then or later."""
+        self.slide.gate.clear()
+        threading.Timer(0.005, self.slide.gate.set).start()
+        self.take(2)
+        self.slide.gate.wait()
+
+    @precondition(going)
+    @rule(stalled=st.booleans())
+    def cancel(self, stalled):
+        if stalled:
+            self.slide.gate.clear()
         self.control.cancel()
-        with suppress(StoreFullError):
+        with suppress(StoreFullError, ModelRunError):
             assert list(self.pieces) == []
+        self.slide.gate.set()
         self.pieces = None
 
     @precondition(going)
-    @rule()
-    def close(self):
+    @rule(stalled=st.booleans())
+    def close(self, stalled):
+        if stalled:
+            self.slide.gate.clear()
         with suppress(StoreFullError):
             self.pieces.close()
+        self.slide.gate.set()
         self.pieces = None
 
     @precondition(going)
@@ -134,10 +186,24 @@ class Runs(RuleBasedStateMachine):
         left = self.folder / "left"
         if self.out.exists():
             shutil.copytree(self.out, left)
-        self.close()
+        self.close(stalled=False)
         shutil.rmtree(self.out, ignore_errors=True)
         if left.exists():
             left.rename(self.out)
+        for share in self.run.shares:
+            self.honest(share.output.path, whole(self.kind)[share.name])
+
+    def honest(self, path, expected):
+        """What a store that was not closed calls done is there, and right."""
+        try:
+            found = wh.open_heatmap(path)
+        except StoreError:  # killed before there was a record
+            return
+        done = state_of(found.state) == DONE
+        if not found.frame.dense:
+            assert np.array_equal(found.values[:, done], expected.values[:, done])
+        if expected.features is not None:
+            assert np.array_equal(found.features[:][done], expected.features[:][done])
 
     @precondition(going)
     @rule(y=y, x=x)
@@ -145,14 +211,20 @@ class Runs(RuleBasedStateMachine):
         self.run.look_at((y, x, y + 60, x + 60))
 
     @precondition(going)
-    @rule()
-    def save(self):
-        if self.run.shares[0].output._writer is not None:
-            self.run.shares[0].output._writer.try_to_save()
+    @rule(share=st.integers(0, 3))
+    def save(self, share):
+        """The stores of several models are seldom equally far."""
+        writer = self.run.shares[share % len(self.run.shares)].output._writer
+        if writer is not None:
+            writer.try_to_save()
 
     @rule(times=st.integers(1, 3))
     def writes_fail(self, times):
         self.failing_writes = times
+
+    @rule()
+    def model_fails(self):
+        Means.failing = True
 
     @rule(y=y, x=x)
     def damage(self, y, x):
@@ -164,39 +236,47 @@ class Runs(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost(self):
-        if self.pieces is not None:
-            state = self.run.growing.state
-            assert np.array_equal(state, self.before)
-            if not self.run.plan.frame.dense:
-                done = state_of(state) == DONE
-                assert np.array_equal(self.run.growing.values[:, done],
-                                      whole(self.model).values[:, done])  # fmt: skip
+        for share in self.run.shares if self.pieces is not None else ():
+            state, expected = share.growing.state, whole(self.kind)[share.name]
+            assert np.array_equal(state, self.before[share.name])
+            done = state_of(state) == DONE
+            if not share.plan.frame.dense:
+                assert np.array_equal(share.growing.values[:, done], expected.values[:, done])
 
     def teardown(self):
         try:
             self.failing_writes = 0
             if self.pieces is not None:
-                self.close()
+                self.close(stalled=False)
             self.heal()
-            self.open(again=True)
+            self.open(again=True, order="viewport")
             list(self.pieces)
-            found, expected = wh.open_heatmap(self.out), whole(self.model)
-            assert np.array_equal(found.values.view(np.uint32), expected.values.view(np.uint32))
-            assert np.array_equal(found.state, expected.state)
-            counts = found.run["counts"]
-            assert (counts["done"], found.run["status"]) == (counts["planned"], "done")
-            assert found.run["failed"] == []
-            assert not (state_of(found.state) == FAILED).any()
+            for share in self.run.shares:
+                self.same(share, whole(self.kind)[share.name])
         finally:
-            os.replace = self._rename
+            os.replace, Means.failing = self._rename, False
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def same(self, share, expected):
+        """What is on disk is what it was to be, and says so."""
+        found = wh.open_heatmap(share.output.path)
+        assert np.array_equal(bits(found.values), bits(expected.values))
+        assert np.array_equal(found.state, expected.state)
+        if expected.features is not None:
+            assert np.array_equal(bits(found.features[:]), bits(expected.features[:]))
+        counts = found.run["counts"]
+        assert (counts["done"], found.run["status"]) == (counts["planned"], "done")
+        assert found.run["failed"] == []
+        assert not (state_of(found.state) == FAILED).any()
 
-def test_any_order_of_events(monkeypatch):
+
+@pytest.mark.parametrize("examples", [15, pytest.param(300, marks=pytest.mark.slow)])
+def test_any_order_of_events(monkeypatch, examples):
     monkeypatch.setattr(GrowingMap, "chunk", 6)
     monkeypatch.setattr(DenseMap, "chunk", 12)
+    monkeypatch.setattr(UnsavedFeatures, "chunk", 6)
     monkeypatch.setattr(store, "STATE_CHUNK", 6)
     monkeypatch.setattr(output, "StoreWriter", PatientWriter)
-    quick = settings(max_examples=15, stateful_step_count=18, deadline=None, database=None,
+    quick = settings(max_examples=examples, stateful_step_count=18, deadline=None, database=None,
                      suppress_health_check=list(HealthCheck))  # fmt: skip
     run_state_machine_as_test(Runs, settings=quick)

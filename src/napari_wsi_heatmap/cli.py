@@ -26,7 +26,7 @@ from napari_wsi_heatmap.console import FAILED, INTERRUPTED, PIPE_CLOSED, fail, f
 from napari_wsi_heatmap.errors import GridError, HeatmapError, one_line
 from napari_wsi_heatmap.exports import FORMATS
 from napari_wsi_heatmap.grid import EDGES
-from napari_wsi_heatmap.models import BUILTIN
+from napari_wsi_heatmap.modelargs import add_model, add_trust
 from napari_wsi_heatmap.order import ORDERS
 from napari_wsi_heatmap.runfolder import RECORD
 from napari_wsi_heatmap.settings import PRECISIONS, RESIZE_KINDS, RunSettings
@@ -151,8 +151,7 @@ def _add_info(commands: Any) -> None:
 def _add_run(commands: Any) -> None:
     parser = _add_command(commands, "run", "run a model over a slide and save the heatmap")
     parser.add_argument("slide", metavar="SLIDE")
-    text = f"one of {', '.join(BUILTIN)}; given again, all of them over one reading of the slide"
-    parser.add_argument("--model", required=True, action="append", metavar="M", help=text)
+    add_model(parser)
     _add_out(parser, required=True)
     _add_windows(parser.add_argument_group("windows"))
     _add_choice_of_windows(parser.add_argument_group("which windows are computed"))
@@ -166,6 +165,7 @@ def _add_resume(commands: Any) -> None:
     parser.add_argument(
         "--failed", action="store_true", help="try windows again that could not be read"
     )
+    add_trust(parser)
     _add_quiet(parser)
 
 
@@ -223,7 +223,7 @@ def _add_computing(group: Any) -> None:
     _add_setting(group, "readers", "threads that read; 0 chooses", _natural)
     _add_setting(group, "memory", "MB for pixels that wait or are kept", _count, metavar="MB")
     _add_setting(group, "order", "which windows come first", choices=ORDERS)
-    group.add_argument("--trust", type=_trust, metavar="SHA256|yes", help="allow code as a model")
+    add_trust(group)
 
 
 def _add_setting(group: Any, name: str, text: str, kind: Any = None, **details: Any) -> None:
@@ -284,14 +284,6 @@ def _tissue_min(text: str) -> float | str:
     if not 0 <= share <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a share in 0…1 nor 'centre'")
     return share
-
-
-def _trust(text: str) -> str | bool:
-    if text == "yes":
-        return True
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a sha256 nor 'yes'")
-    return text.lower()
 
 
 METAVARS = {

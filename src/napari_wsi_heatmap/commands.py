@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.console import DONE, INTERRUPTED, SOME_FAILED, note, say
-from napari_wsi_heatmap.errors import HeatmapError, SlideError
+from napari_wsi_heatmap.errors import HeatmapError, SlideError, StoreError
 from napari_wsi_heatmap.report import all_notices, failed_line, not_finite_line, record_lines
 from napari_wsi_heatmap.runfolder import is_store, read_record, reading
 from napari_wsi_heatmap.slides import open_slide
@@ -73,15 +73,23 @@ def run(args: Namespace) -> int:
 
     model = args.model if len(args.model) > 1 else args.model[0]
     with open_slide(args.slide) as slide:
+        model = _with_arch(model, args.arch)
         planned = prepare(slide, model, out=args.out, trust=args.trust, **args.settings)
         return finish(planned, quiet=args.quiet)
+
+
+def _with_arch(model: Any, arch: str | None) -> Any:
+    """Load a file of weights into its architecture; anything else is loaded by the run."""
+    from napari_wsi_heatmap.models import load_model
+
+    return model if arch is None or isinstance(model, list) else load_model(model, arch=arch)
 
 
 def resume(args: Namespace) -> int:
     """Continue a run that was stopped."""
     from napari_wsi_heatmap.launch import resume as planned_rest
 
-    planned = planned_rest(args.out, again=args.failed)
+    planned = planned_rest(args.out, again=args.failed, trust=args.trust)
     with planned.plan.slide:
         return finish(planned, quiet=args.quiet)
 
@@ -168,6 +176,10 @@ def export(args: Namespace) -> int:
 
     chosen = choose_format(args.file, args.format)
     check_target(args.file)
+    stores = stores_of(args.out)
+    if len(stores) > 1:
+        names = ", ".join(path.name for path in stores)
+        raise StoreError(f"there are {len(stores)} heatmaps", args.out, f"export one: {names}")
     heatmap = open_heatmap(args.out)
     with (recorded_slide(heatmap) if chosen.draws_slide else None) or nullcontext() as slide:
         written = heatmap.export(args.file, slide=slide, format=chosen.name)
@@ -201,15 +213,17 @@ def _converted(record: dict[str, Any]) -> bool:
 
 
 def view(args: Namespace) -> int:
-    """Open a slide in napari, and its heatmap."""
+    """Open a slide in napari, and its heatmaps."""
     from napari_wsi_heatmap.heatmap import open_heatmap
 
     require_display("without one, export the heatmap to a picture: export OUT.zarr FILE.png")
-    heatmap = None if args.out is None else open_heatmap(args.out)
+    outs = [] if args.out is None else stores_of(args.out) or [args.out]
+    heatmaps = [open_heatmap(out) for out in outs]
     with open_slide(args.slide) as slide:
-        if heatmap is not None and not _computed_on(slide, heatmap.run["slide"]):
-            note(f"the heatmap was computed on another slide, {heatmap.run['slide']['name']}")
-        napari_part("view").view(slide, heatmap)
+        records = [heatmap.run["slide"] for heatmap in heatmaps]
+        for name in {record["name"] for record in records if not _computed_on(slide, record)}:
+            note(f"the heatmap was computed on another slide, {name}")
+        napari_part("view").view(slide, *heatmaps)
     return DONE
 
 

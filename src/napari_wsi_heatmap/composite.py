@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsi_heatmap.canvas import lay_canvas, lay_cells, overview
-from napari_wsi_heatmap.errors import ExportError, one_line
+from napari_wsi_heatmap.errors import one_line
 from napari_wsi_heatmap.lettering import GREY, INK, LINE, PAPER, Lettering
+from napari_wsi_heatmap.overlay import colours_of, overlay
 from napari_wsi_heatmap.scalebar import draw_scale_bar, nice_length
 from napari_wsi_heatmap.states import count_states
 
@@ -23,18 +23,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
-    from napari_wsi_heatmap.canvas import Canvas, Values
+    from napari_wsi_heatmap.canvas import Canvas
     from napari_wsi_heatmap.heatmap import Heatmap
     from napari_wsi_heatmap.slides.base import Mask, Rgb, Slide
 
     Limits = tuple[float, float]
-
-EMPTY = 246
-"""Grey of the slide where it is not drawn."""
-PERCENTILES = (1, 99)
-"""A few extreme windows (a fold, a pen mark) must not take all the contrast."""
-SIDES = (100, 20_000)
-"""px: pictures that make sense."""
 
 
 @dataclass(frozen=True)
@@ -103,75 +96,12 @@ def compose(
     -----
     Memory bound: the map, 64 MB of a slide without small levels, and some pictures of `side`.
     """
-    index, (lut, opacity, side) = _channel(heatmap, channel), _checked(cmap, opacity, side)
-    canvas = _canvas(heatmap, slide, side)
-    values = lay_cells(heatmap, index, canvas)
-    limits = _limits(heatmap, values, limits)
-    if slide is None:
-        ground, opacity = np.full((*canvas.shape, 3), EMPTY, np.uint8), 1.0
-    else:
-        ground = overview(slide, canvas)
-    look = _Look(heatmap, index, lut, limits, max(13.0, max(canvas.shape) / 66))
-    picture = _blend(ground, _coloured(values, lut, limits), values, opacity)
-    return _page(look, picture, canvas, ~np.isnan(values))
-
-
-def _canvas(heatmap: Heatmap, slide: Slide | None, side: int) -> Canvas:
-    height, width = heatmap.run["slide"]["shape"]
-    if slide is not None and slide.levels[0].shape != (height, width):
-        raise ExportError(
-            f"the slide has {slide.levels[0].shape} px, the heatmap's had {(height, width)}",
-            slide.path,
-            "hand over the slide that it was computed on",
-        )
-    extent = (0, 0, height, width) if slide is None else slide.bounds
-    return lay_canvas(extent, heatmap.grid.spec.mpp, side)
-
-
-def _channel(heatmap: Heatmap, channel: int | str) -> int:
-    names = heatmap.names
-    if isinstance(channel, str) and channel in names:
-        return names.index(channel)
-    if isinstance(channel, int) and 0 <= channel < len(names):
-        return channel
-    known = ", ".join(f"{i} {name}" for i, name in enumerate(names[:20]))
-    raise ExportError(f"no channel {channel!r}", do=f"choose one of {known}")
-
-
-def _checked(cmap: str, opacity: float, side: int) -> tuple[Rgb, float, int]:
-    from cmap import Colormap
-
-    if not 0 <= opacity <= 1:
-        raise ExportError(f"opacity is {opacity}", do="give 0…1")
-    if not SIDES[0] <= side <= SIDES[1]:
-        raise ExportError(f"side is {side}", do=f"give {SIDES[0]} to {SIDES[1]} px")
-    try:
-        lut = Colormap(cmap).lut(256)[:, :3]
-    except (ValueError, TypeError) as error:
-        raise ExportError(f"no colour map {cmap!r}", do="for example turbo, viridis") from error
-    return np.rint(255 * lut).astype(np.uint8), opacity, int(side)
-
-
-def _limits(heatmap: Heatmap, values: Values, limits: Limits | None) -> Limits:
-    chosen = limits if limits is not None else heatmap.run["model"]["limits"]
-    if chosen is None:
-        finite = values[np.isfinite(values)]
-        chosen = np.percentile(finite, PERCENTILES) if finite.size else (0, 1)
-    low, high = (float(v) for v in chosen)
-    if not math.isfinite(high - low) or low > high:
-        raise ExportError(f"limits are {low:g}, {high:g}", do="give two numbers that rise")
-    return (low, high) if low < high else (low - 0.5, high + 0.5)
-
-
-def _coloured(values: Values, lut: Rgb, limits: Limits) -> Rgb:
-    low, high = limits
-    share = np.nan_to_num((values - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0)
-    return lut[np.clip(share * 256, 0, 255).astype(np.uint8)]
-
-
-def _blend(ground: Rgb, colours: Rgb, values: Values, opacity: float) -> Rgb:
-    weight = np.where(np.isnan(values), 0, np.float32(opacity))[..., None]
-    return np.rint(ground + weight * (colours.astype(np.float32) - ground)).astype(np.uint8)
+    laid = overlay(
+        heatmap, slide, channel=channel, cmap=cmap, opacity=opacity, limits=limits, side=side
+    )
+    em = max(13.0, max(laid.canvas.shape) / 66)
+    look = _Look(heatmap, laid.channel, colours_of(cmap), laid.limits, em)
+    return _page(look, laid.picture, laid.canvas, laid.drawn)
 
 
 def _page(look: _Look, picture: Rgb, canvas: Canvas, drawn: Mask) -> Composite:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from napari_wsi_heatmap import at_exit, strays
@@ -71,7 +72,7 @@ class Ending:
         # A generator that nobody holds is closed by whichever thread happens to collect it: one
         # of ours would wait for itself.
         if threading.current_thread().name.startswith(OUR_THREADS):
-            threading.Thread(target=self._close, args=(error,), name="closing").start()
+            self._start(partial(self._close, error), daemon=False)
         else:
             self._close(error)
 
@@ -91,12 +92,19 @@ class Ending:
 
     def _restore_models(self) -> None:
         """Give the models back, but none that is at work: it would see the change."""
-        if self._stop():
-            self._restore()
-        else:
-            thread = threading.Thread(target=self._restore_later, name="wsi-restore", daemon=True)
-            strays.watch(thread)
-            thread.start()
+        ended = False
+        try:
+            ended = self._stop()
+        finally:  # even where somebody is too impatient for it
+            if ended:
+                self._restore()
+            else:
+                self._start(self._restore_later, daemon=True)
+
+    def _start(self, what: Callable[[], None], *, daemon: bool) -> None:
+        thread = threading.Thread(target=what, name="closing", daemon=daemon)
+        strays.watch(thread)
+        thread.start()
 
     def _restore_later(self) -> None:
         assert self.workers is not None

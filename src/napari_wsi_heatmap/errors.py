@@ -11,6 +11,7 @@
     ├── GridError (ValueError)                no windows fit, or sizes that cannot work
     ├── ModelError
     │   ├── ModelLoadError (ValueError)       no such model, or one we do not load
+    │   │   └── UntrustedModelError           the file is code, and nobody has agreed to it
     │   ├── ModelOutputError (ValueError)     output of a shape or type we cannot place
     │   └── ModelRunError                     the model raised while it ran
     ├── StoreError
@@ -86,6 +87,24 @@ class ModelError(HeatmapError):
 
 class ModelLoadError(ModelError, ValueError):
     """The model cannot be found or is of a kind that is not loaded."""
+
+
+class UntrustedModelError(ModelLoadError):
+    """The model file is code, and there is no consent to load it.
+
+    Parameters
+    ----------
+    what, where, do
+        As for `HeatmapError`.
+    sha256 : str
+        Of the file: what consent is given to.
+    kind : str
+        What the file is, for people.
+    """
+
+    def __init__(self, what: str, where: object, do: str, sha256: str, kind: str) -> None:
+        super().__init__(what, where, do)
+        self.sha256, self.kind = sha256, kind
 
 
 class ModelOutputError(ModelError, ValueError):

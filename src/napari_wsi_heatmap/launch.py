@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from napari_wsi_heatmap.engine import Run
 from napari_wsi_heatmap.errors import StoreError
 from napari_wsi_heatmap.listmap import LIST
-from napari_wsi_heatmap.models import BUILTIN, load_model
+from napari_wsi_heatmap.models import load_model
+from napari_wsi_heatmap.models.again import load_again, spec_of
 from napari_wsi_heatmap.progress import telling
 from napari_wsi_heatmap.recorded import recorded_backend, refuse_other_colours
 from napari_wsi_heatmap.report import logging_notices
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.control import RunControl
     from napari_wsi_heatmap.heatmap import Heatmap, Piece
     from napari_wsi_heatmap.models.base import HeatmapModel
+    from napari_wsi_heatmap.models.trust import Trust
 
     SlideLike = str | os.PathLike[str] | Slide
     PathLike = str | os.PathLike[str]
@@ -55,7 +57,7 @@ def run(
     *,
     out: PathLike | None = None,
     control: RunControl | None = None,
-    trust: str | bool | None = None,
+    trust: Trust = None,
     **settings: Any,
 ) -> Iterator[Piece]:
     """Run a model over a slide; yield its values as they are computed.
@@ -73,8 +75,8 @@ def run(
         plan, or a folder of something else, is refused.
     control : RunControl, optional
         To pause or cancel from another thread.
-    trust : str or bool, optional
-        Consent to model formats that are code.
+    trust : str, sequence of str or bool, optional
+        Consent to model files that are code: their sha256, or True; it is remembered.
     **settings
         Fields of `RunSettings`: window, stride, mpp, level, edge, blend, tissue, tissue_min, roi,
         device, batch_size, precision, compile, resize, readers, memory, order, icc.
@@ -134,7 +136,7 @@ def prepare(
     *,
     out: PathLike | None = None,
     control: RunControl | None = None,
-    trust: str | bool | None = None,
+    trust: Trust = None,
     again: bool = False,
     **settings: Any,
 ) -> Run:
@@ -180,7 +182,7 @@ def _planned(
         cancelled = None if control is None else control.cancelled
         plans = plan_all(opened, models, outputs, asked, cancelled)
         shares = [
-            Share(plan, path, _spec_of(model), again=again, name=name)
+            Share(plan, path, spec_of(model), again=again, name=name)
             for plan, path, model, name in zip(
                 plans, outputs, models, names_of(models), strict=True
             )
@@ -223,6 +225,7 @@ def resume(
     slide: SlideLike | None = None,
     model: Any = None,
     control: RunControl | None = None,
+    trust: Trust = None,
     again: bool = False,
 ) -> Run:
     """Plan the rest of a run that was stopped, from its record.
@@ -232,7 +235,10 @@ def resume(
     out : path
         The store, or the folder of a run of several models.
     slide, model : optional
-        Where the slide lies now; the model, if it was handed over in Python.
+        Where the slide lies now; the model, if it was handed over in Python, or where its file
+        lies now.
+    trust : str, sequence of str or bool, optional
+        Consent to a model file that is code; what was given when the run began is remembered.
     again : bool
         Compute windows that failed once more.
     """
@@ -246,8 +252,9 @@ def resume(
         asked = RunSettings.of(record["settings"] | {"batch_size": size})
         slide = record["slide"]["path"] if slide is None else slide
         mpp = record["slide"]["mpp"]
-        given = recorded_models(runs) if model is None else [model]
-    models, outputs = [load_model(one) for one in given], [path for path, _ in runs]
+        specs = recorded_models(runs) if model is None else [record["model"]["spec"]]
+    models = [load_again(spec, given=model, trust=trust) for spec in specs]
+    outputs = [path for path, _ in runs]
     return _planned(slide, models, outputs, asked, control=control, again=again, mpp=mpp)
 
 
@@ -257,7 +264,7 @@ def predict_windows(
     coords: Any,
     *,
     out: PathLike | None = None,
-    trust: str | bool | None = None,
+    trust: Trust = None,
     **settings: Any,
 ) -> NDArray[np.float32]:
     """Values of a model for given windows.
@@ -283,9 +290,3 @@ def predict_windows(
         if ours:
             opened.close()
     return values
-
-
-def _spec_of(model: HeatmapModel) -> str | None:
-    if model.name in BUILTIN and load_model(model.name, mpp=model.mpp).sha256 == model.sha256:
-        return model.name
-    return None

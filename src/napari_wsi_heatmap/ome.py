@@ -32,23 +32,20 @@ def describe(group: Any, frame: MapFrame | ListFrame, levels: Sequence[str], nam
     name : str
         Name of the image.
     """
+    described = multiscale(frame, levels, name)
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [described]}
+
+
+def multiscale(frame: MapFrame | ListFrame, levels: Sequence[str], name: str) -> dict[str, Any]:
+    """Describe arrays as one image, in the words of OME-Zarr 0.4 and 0.5; see `describe`."""
     unit = frame.grid.spec.mpp
     space = {"type": "space"} if unit is None else {"type": "space", "unit": UNIT}
-    group.attrs["ome"] = {
-        "version": "0.5",
-        "multiscales": [
-            {
-                "name": name,
-                "axes": [
-                    {"name": "c", "type": "channel"},
-                    {"name": "y", **space},
-                    {"name": "x", **space},
-                ],
-                "datasets": [
-                    {"path": path, "coordinateTransformations": _placing(frame, unit, level)}
-                    for level, path in enumerate(levels)
-                ],
-            }
+    return {
+        "name": name,
+        "axes": [{"name": "c", "type": "channel"}, {"name": "y", **space}, {"name": "x", **space}],
+        "datasets": [
+            {"path": path, "coordinateTransformations": _placing(frame, unit, level)}
+            for level, path in enumerate(levels)
         ],
     }
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from napari_wsi_heatmap.growing import GrowingMap, States
+    from napari_wsi_heatmap.models.again import Spec
     from napari_wsi_heatmap.plan import Plan
     from napari_wsi_heatmap.predict import Halving
     from napari_wsi_heatmap.timings import Timings
@@ -74,7 +75,7 @@ class RunOutput:
         plan: Plan,
         growing: GrowingMap,
         path: Path | None,
-        model_spec: str | None = None,
+        model_spec: Spec = None,
         *,
         again: bool = False,
     ) -> None:
@@ -119,13 +120,16 @@ class RunOutput:
         StoreLockedError
             If another run writes there, or has done so since this one was planned.
         """
-        if self.path is None:
-            return
+        with self._closing:  # Python may end, and close this, while another thread is here
+            if self.path is not None and not self._closed:
+                self._begin(self.path)
+
+    def _begin(self, path: Path) -> None:
         self._pid = os.getpid()
         if self._found is None:
             frame, growing = self.plan.frame, self.growing
             self._store = HeatmapStore.create(
-                self.path, frame, growing.state, growing.chunk, self.record, growing.unsaved
+                path, frame, growing.state, growing.chunk, self.record, growing.unsaved
             )
         else:
             self._store = self._lock(*self._found)

@@ -19,6 +19,7 @@ from napari_wsi_heatmap.timings import Timings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_wsi_heatmap.models.again import Spec
     from napari_wsi_heatmap.models.base import HeatmapModel
     from napari_wsi_heatmap.plan import Plan
     from napari_wsi_heatmap.predict import Halving
@@ -40,7 +41,7 @@ HALVED = (
 )
 
 
-def new_record(plan: Plan, model_spec: str | None) -> dict[str, Any]:
+def new_record(plan: Plan, model_spec: Spec) -> dict[str, Any]:
     """Describe a run that is about to begin.
 
     Parameters
@@ -98,7 +99,7 @@ def describe_slide(slide: Slide) -> dict[str, Any]:
     }
 
 
-def describe_model(model: HeatmapModel, names: tuple[str, ...], spec: str | None) -> dict[str, Any]:
+def describe_model(model: HeatmapModel, names: tuple[str, ...], spec: Spec) -> dict[str, Any]:
     """Which model it was, and what its values mean."""
     return {
         "name": model.name,

@@ -45,9 +45,9 @@ def refuse_other_colours(out: Path | None, slide: Slide) -> None:
         raise PlanMismatchError(what, out, "choose another output, or those colours")
 
 
-def recorded_model(record: dict[str, Any], out: object) -> str:
-    """Return what `load_model` makes the recorded model from; says so where nothing does."""
-    spec: str | None = record["model"]["spec"]
+def recorded_model(record: dict[str, Any], out: object) -> str | dict[str, Any]:
+    """Return what `load_again` makes the recorded model from; says so where nothing does."""
+    spec: str | dict[str, Any] | None = record["model"]["spec"]
     if spec is None:
         raise ModelLoadError(
             f"the model {record['model']['name']!r} was handed over in Python",

@@ -88,8 +88,8 @@ def recorded_runs(out: Path) -> list[tuple[Path, dict[str, Any]]]:
     return [(path, read_record(path)) for path in paths or [out]]
 
 
-def recorded_models(runs: Sequence[tuple[Path, dict[str, Any]]]) -> list[str]:
-    """What `load_model` makes the recorded models from."""
+def recorded_models(runs: Sequence[tuple[Path, dict[str, Any]]]) -> list[Any]:
+    """What `load_again` makes the recorded models from."""
     return [recorded_model(record, path) for path, record in runs]
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.growing import GrowingMap
+    from napari_wsi_heatmap.models.again import Spec
     from napari_wsi_heatmap.plan import Plan
     from napari_wsi_heatmap.predict import Computed
 
@@ -45,7 +46,7 @@ class Share:
         self,
         plan: Plan,
         out: Path | None = None,
-        model_spec: str | None = None,
+        model_spec: Spec = None,
         *,
         again: bool = False,
         name: str | None = None,

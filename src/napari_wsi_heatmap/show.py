@@ -14,8 +14,9 @@ def show_heatmap(viewer: Any, slide: Any, model: Any, **settings: Any) -> Any:
     viewer : napari.Viewer
     slide : path, Slide or napari Image layer
         A path or Slide that is not shown yet is added to the viewer first.
-    model : str, HeatmapModel, nn.Module or callable
-        See `load_model`.
+    model : str, HeatmapModel, nn.Module or callable, or a list of these
+        See `load_model`. Several models have a layer each, over one reading of the slide; two have
+        another one of what they differ by, which is seen first.
     **settings
         As for `run`, `out` included. `roi` may also be a Shapes layer; the order is that of the
         viewport unless given.
@@ -24,7 +25,8 @@ def show_heatmap(viewer: Any, slide: Any, model: Any, **settings: Any) -> Any:
     -------
     HeatmapJob
         ``job.pause()``, ``job.resume()``, ``job.cancel()``, ``job.wait()``; ``job.heatmap``
-        grows with the run, ``job.layer`` shows it.
+        grows with the run, ``job.layer`` shows it; of several models these are the first's,
+        ``job.heatmaps`` and ``job.layers`` those of all.
 
     Raises
     ------

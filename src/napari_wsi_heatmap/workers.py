@@ -116,27 +116,25 @@ class Workers:
 
     def __iter__(self) -> Iterator[Any]:
         self._start()
-        error: BaseException | None = None
         while (found := self._wait_for(self._ready)) is not None:
             line, result = found
             if line is None:
                 return
             if isinstance(result, BaseException):
-                error = result
-                break
+                yield from self._ready_beside(line)
+                raise result
             yield result
             self._refuse_fork()
-        if error is not None:
-            yield from self._ready_elsewhere()
-            raise error
 
-    def _ready_elsewhere(self) -> Iterator[Any]:
+    def _ready_beside(self, failed: _Line) -> list[Any]:
         """What other devices have computed when one of them fails."""
-        results: list[Any] = []
         with self._changed:
-            while (found := self._ready()) is not None and found[0] is not None:
-                results.append(found[1])
-        yield from (result for result in results if not isinstance(result, BaseException))
+            return [
+                result
+                for line in self._lines
+                for number, result in sorted(line.results.items())
+                if line is not failed and not isinstance(result, BaseException)
+            ]
 
     def _refuse_fork(self) -> None:
         if os.getpid() != self._pid:

@@ -122,7 +122,7 @@ def test_a_worker_that_napari_keeps_holds_nothing(shown, qtbot):
     (item,) = manager._tasks.values()
     task = item._cancel_callback.__self__._task
     assert task.run is None
-    assert task.sample is None
+    assert not task.maps
     assert not manager.is_busy()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from napari.utils import Colormap
 
 from napari_wsi_heatmap._napari.colors import ValueSample
 from napari_wsi_heatmap.difference import symmetric
@@ -12,15 +14,16 @@ if TYPE_CHECKING:
 
 NAME = "matplotlib:coolwarm"
 """Lighter than tissue in its middle, and redder or bluer than stains at its ends."""
+COLOURS = 256
 OPACITY = 0.75
 """Its light middle lets the tissue through as it is."""
 
 
-def diverging() -> Any:
-    """Make the colour map, as napari takes it."""
-    from cmap import Colormap
+def diverging() -> Colormap:
+    """Make the colour map, under a name that fits into napari's list."""
+    from cmap import Colormap as Known
 
-    return Colormap(NAME).to_napari()
+    return Colormap(Known(NAME).lut(COLOURS), name="difference", display_name="difference")
 
 
 class SymmetricSample(ValueSample):

@@ -136,8 +136,13 @@ class SettingsForm(Container):
             return "This slide states no µm per pixel: the model gets a level as it is."
         return ""
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, beside: str | None = None) -> dict[str, Any]:
         """Keyword arguments for a run.
+
+        Parameters
+        ----------
+        beside : str, optional
+            Name of a second model: then the output is a folder of two.
 
         Raises
         ------
@@ -156,7 +161,7 @@ class SettingsForm(Container):
             "tissue": self._rule(),
             "roi": self._roi(),
             "device": self._device.value,
-            "out": self._store(),
+            "out": self._store(beside),
         }
 
     def _rule(self) -> Any:
@@ -178,7 +183,7 @@ class SettingsForm(Container):
             raise GridError("the view shows nothing of the slide", do="pan to it, or run it whole")
         return seen
 
-    def _store(self) -> Path | None:
+    def _store(self, beside: str | None) -> Path | None:
         folder = self._out.value
         if folder is None or not str(folder).strip():
             return None
@@ -186,7 +191,8 @@ class SettingsForm(Container):
         if folder.suffix == ".zarr":
             return folder
         slide = Path(source_of(self.slide_layer).name).stem
-        return folder / f"{_file_name(slide)}-{_file_name(self.model_name)}.zarr"
+        name = f"{_file_name(slide)}-{_file_name(self.model_name)}"
+        return folder / (f"{name}.zarr" if beside is None else f"{name}-{_file_name(beside)}")
 
     def _slides(self, _: Any = None) -> list[tuple[str, Image]]:
         usable = [layer for layer in self._viewer.layers if refusal(layer) is None]

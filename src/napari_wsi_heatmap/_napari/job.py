@@ -11,14 +11,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from psygnal import Signal
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_wsi_heatmap._napari import progress_text
 from napari_wsi_heatmap._napari.activity import ActivityBar
 from napari_wsi_heatmap._napari.guarded import guarded
-from napari_wsi_heatmap._napari.job_layer import JobLayer
+from napari_wsi_heatmap._napari.job_layers import JobLayers
+from napari_wsi_heatmap._napari.job_results import JobResults
 from napari_wsi_heatmap._napari.notices import tell_new
 from napari_wsi_heatmap._napari.notify import tell_error, tell_warning
 from napari_wsi_heatmap._napari.pace import Pace
@@ -29,8 +29,10 @@ from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.errors import HeatmapError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari.components import ViewerModel
-    from napari.layers import Image, Layer
+    from napari.layers import Layer
 
     from napari_wsi_heatmap._napari.slide_source import SlideSource
     from napari_wsi_heatmap._napari.worker import RunWorker
@@ -47,7 +49,7 @@ COARSE = "the others look like the nearest one that is"
 """What a layer shows of a run that was stopped; what is saved holds computed windows alone."""
 
 
-class HeatmapJob:
+class HeatmapJob(JobResults):
     """A heatmap that grows in a viewer. Made by `show_heatmap`, or by Run in the dock.
 
     Attributes
@@ -58,11 +60,7 @@ class HeatmapJob:
         What ended the run, if it failed.
     notices : tuple of str
         What the user should know about the plan and the run, a line each.
-    changed : psygnal.Signal
-        Emitted on the GUI thread when anything of this may have changed.
     """
-
-    changed = Signal()
 
     def __init__(
         self,
@@ -71,26 +69,24 @@ class HeatmapJob:
         source: SlideSource,
         model: Any,
         settings: dict[str, Any],
-        model_name: str,
+        model_names: Sequence[str],
     ) -> None:
         self._watch = ViewerWatch(viewer, slide_layer, source.shapes[0], self._on_removed)
         self.slide_layer = slide_layer
-        self.title = f"{model_name} on {source.name}"
-        self.model, self.model_name = model, model_name
+        self.model, self.model_name = model, ", ".join(model_names)
+        self.title = f"{self.model_name} on {source.name}"
         self._out = settings.get("out")
         self.state, self.error, self.notices = PREPARING, None, ()
-        self._drawn = JobLayer(
-            self._watch,
-            slide_layer,
-            model_name,
-            {"job": self},
+        self._drawn = JobLayers(
+            *(self._watch, slide_layer, {"job": self}),
             in_dock=lambda: len(self.changed) > 0,
+            changed=self.changed.emit,
         )
         self._control = RunControl(pauses_on_trouble=True)
         self._why_cancelled, self._told = "", ""
         self._over = threading.Event()
         self._bar, self._pace = ActivityBar(self.title), Pace()
-        self._task = RunTask(self.title, source, model, self._control, settings)
+        self._task = RunTask(self.title, source, model, self._control, settings, model_names)
         self._worker: RunWorker | None = None
         self._timer: QTimer | None = None
 
@@ -126,36 +122,6 @@ class HeatmapJob:
     def progress(self) -> Progress | None:
         """How far the run is, None while it is being planned."""
         return self._task.progress
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the channels, empty until there is something to show."""
-        return () if self.heatmap is None else self.heatmap.names
-
-    @property
-    def layer(self) -> Image | None:
-        """The heatmap's layer, None until the first windows are computed."""
-        return self._drawn.layer
-
-    @property
-    def heatmap(self) -> Heatmap | None:
-        """Grows with the run; whole when `state` is done."""
-        return self._drawn.heatmap
-
-    @property
-    def unit(self) -> str:
-        """Of the values, empty if they have none."""
-        return self._drawn.unit
-
-    @property
-    def channel(self) -> int:
-        """Which channel the layer shows; set it to see another, nothing is computed again."""
-        return self._drawn.channel
-
-    @channel.setter
-    def channel(self, channel: int) -> None:
-        self._drawn.channel = channel
-        self.changed.emit()
 
     def pause(self) -> None:
         """Hold the run after the batch at hand."""
@@ -210,7 +176,7 @@ class HeatmapJob:
             return str(self.error)
         if self.state == DONE:
             assert self.heatmap is not None
-            return progress_text.done_line(self.heatmap.run)
+            return progress_text.done_line(self.heatmap.run, len(self.heatmaps))
         if self.state == CANCELLED:
             line = progress_text.cancelled_line(self.progress, self._why_cancelled, self._out)
             return f"{line}; {COARSE}" if self._drawn.rough else line
@@ -231,7 +197,7 @@ class HeatmapJob:
         if self.over or not self._pace.due:
             return
         if self._task.begun:
-            self._drawn.draw(self._task)
+            self._drawn.draw()
         self._watch.tell(self._task)
         self._look()
         self._pace.drawing()
@@ -256,12 +222,15 @@ class HeatmapJob:
     def _on_removed(self, layer: Layer) -> None:
         if layer is self.slide_layer:
             self.cancel("the slide's layer was removed")
-        elif self._drawn.owns(layer):
+        elif self._drawn.owns(layer) and not self._drawn.there:
             self.cancel("its layer was removed")
 
     @guarded
     def _on_planned(self) -> None:
         self._drawn.add(self._task)
+        if self._task.why_no_difference:
+            self.notices = (*self.notices, self._task.why_no_difference)
+            tell_warning(f"{self.title}: {self._task.why_no_difference}")
 
     @guarded
     def _on_error(self, error: Exception) -> None:
@@ -283,8 +252,8 @@ class HeatmapJob:
     def _end_state(self) -> str:
         if self.error is not None:
             return FAILED
-        pending = self.heatmap is None or self.heatmap.run["status"] == "paused"
-        return CANCELLED if pending else DONE
+        paused = any(heatmap.run["status"] == "paused" for heatmap in self.heatmaps)
+        return CANCELLED if paused or self.heatmap is None else DONE
 
     def _let_go(self) -> None:
         self._watch.leave()

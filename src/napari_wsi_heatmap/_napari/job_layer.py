@@ -1,4 +1,4 @@
-"""The layer of a job: added when the run is planned, shown when there is something to show.
+"""A layer of a job: added when the run is planned, shown when there is something to show.
 
 Adding a layer holds the GUI thread for 50 ms, and several times that if it has to share Python
 with a run. So the run waits for it, before its first window.
@@ -17,13 +17,16 @@ from napari_wsi_heatmap._napari.live_layer import LiveLayer
 from napari_wsi_heatmap._napari.qt_window import paint_later
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
 
     from napari.layers import Image, Layer
+    from numpy.typing import NDArray
 
     from napari_wsi_heatmap._napari.failed_layer import FailedLayer
+    from napari_wsi_heatmap._napari.live_map import LiveMap
     from napari_wsi_heatmap._napari.viewer_watch import ViewerWatch
-    from napari_wsi_heatmap._napari.worker import RunTask
+    from napari_wsi_heatmap.engine import Run
     from napari_wsi_heatmap.heatmap import Heatmap
 
 STEP_MS = 5
@@ -40,11 +43,13 @@ class JobLayer:
     ----------
     watch : ViewerWatch
     slide_layer : Layer
-    name : str
+    live_map : LiveMap
     metadata : dict
         Put into the layer, beside the heatmap and the names of its channels.
     in_dock : callable
         Whether a dock shows what the colours mean; else the canvas does from the start.
+    seen : bool
+        Whether it is visible at first.
 
     Attributes
     ----------
@@ -52,6 +57,8 @@ class JobLayer:
         None until it shows something.
     heatmap : Heatmap or None
         What it shows.
+    names : tuple of str
+        Of its channels.
     unit : str
         Of the values.
     """
@@ -60,80 +67,78 @@ class JobLayer:
         self,
         watch: ViewerWatch,
         slide_layer: Layer,
-        name: str,
+        live_map: LiveMap,
         metadata: dict[str, Any],
         in_dock: Callable[[], bool],
+        *,
+        seen: bool = True,
     ) -> None:
-        self._watch, self._slide_layer = watch, slide_layer
-        self._name, self._metadata, self._in_dock = name, metadata, in_dock
+        self._watch, self._in_dock, self._seen = watch, in_dock, seen
         self.layer: Image | None = None
         self.heatmap: Heatmap | None = None
-        self._heatmap: Heatmap | None = None
-        self.unit = ""
-        self._live: LiveLayer | None = None
+        self.names, self.unit = live_map.names, live_map.unit
+        metadata = {"heatmap": live_map.heatmap, "names": live_map.names, **metadata}
+        self._live = LiveLayer(live_map, slide_layer, metadata)
+        self._map: LiveMap | None = live_map  # until the end: it holds more than is shown then
         self._failed: FailedLayer | None = None
         self._put_once = False
 
     @property
     def channel(self) -> int:
         """Which channel is shown; set it to see another."""
-        return 0 if self._live is None else self._live.channel
+        return self._live.channel
 
     @channel.setter
     def channel(self, channel: int) -> None:
-        if self._live is not None:
-            self._live.show_channel(channel)
+        self._live.show_channel(channel)
 
     @property
     def rough(self) -> bool:
         """Whether windows that are missing look like others nearby."""
-        return self._live is not None and self._live.rough
+        return self._live.rough
 
     def owns(self, layer: Layer) -> bool:
         """Whether a layer is this one, shown already or not."""
-        return self._live is not None and layer is self._live.layer
+        return layer is self._live.layer
 
-    @guarded
-    def add(self, task: RunTask) -> None:
-        """Make the layer of a run that is planned; then put it into the viewer, still hidden."""
-        self._make(task)
-        QTimer.singleShot(STEP_MS, lambda: self._put(task))
+    def on_visible(self, act: Callable[[], None]) -> None:
+        """Call `act` whenever the layer is shown or hidden."""
+        self._live.layer.events.visible.connect(guarded(lambda event: act()))
 
-    def _make(self, task: RunTask) -> None:
-        run, sample = task.run, task.sample
-        if self._live is None and run is not None and sample is not None:
-            self._heatmap, self.unit = run.heatmap, run.plan.model.unit
-            metadata = {"heatmap": self._heatmap, "names": run.plan.names, **self._metadata}
-            self._live = LiveLayer(run, sample, self._slide_layer, self._name, metadata, task.rough)
-
-    @guarded
-    def _put(self, task: RunTask) -> None:
+    @property
+    def there(self) -> bool:
+        """Whether the layer is in the viewer, or still to be put there."""
         viewer = self._watch.viewer
-        wanted = self._live is not None and not self._put_once and self._watch.shows_slide
-        if wanted and viewer is not None:
+        return not self._put_once or (viewer is not None and self._live.layer in viewer.layers)
+
+    @guarded
+    def put(self) -> None:
+        """Put the layer into the viewer, still hidden."""
+        viewer = self._watch.viewer
+        if viewer is not None and not self._put_once and self._watch.shows_slide:
             self._put_once = True
             paint_later(viewer, STEP_MS)
             viewer.add_layer(self._live.layer)
-        task.added.set()
 
-    def draw(self, task: RunTask) -> None:
+    def draw(self) -> None:
         """Show the layer, or draw what is new in it; there must be something to show."""
-        if self._live is None or not self._put_once:
+        if self._map is None or not self._put_once:
             return
         if self.layer is None:
-            self.layer, self.heatmap = self._live.layer, self._heatmap
-            self.layer.visible = True
+            self.layer, self.heatmap = self._live.layer, self._map.heatmap
+            self.layer.visible = self._seen
             if not self._in_dock():
                 self.show_colorbar()
-        self._live.refresh()
-        self._show_failed(task)
+        if self.there:
+            self._live.refresh()
+            self._show_failed(self._map.failed)
 
-    def _show_failed(self, task: RunTask) -> None:
+    def _show_failed(self, failed: deque[NDArray[np.int64]]) -> None:
         """Hatch windows that failed since the last look; the first brings a layer of its own."""
         viewer = self._watch.viewer
-        if self._live is None or viewer is None or not task.failed:
+        if viewer is None or not failed:
             return
-        index = np.concatenate([task.failed.popleft() for _ in range(len(task.failed))])
+        index = np.concatenate([failed.popleft() for _ in range(len(failed))])
         if self._failed is None:
             self._failed = self._live.failed_layer()
             self._failed.add(index)
@@ -141,19 +146,16 @@ class JobLayer:
         else:
             self._failed.add(index)
 
-    def finish(self, task: RunTask) -> None:
+    def finish(self, run: Run | None) -> None:
         """Show the last of it, and what the record says now; nothing, if there is nothing."""
-        if task.begun:
-            self._make(task)
-            self._put(task)
-            self.draw(task)
         self._put_once = True  # what is put off comes too late now
         viewer = self._watch.viewer
-        if self._live is None or self._heatmap is None or task.run is None:
+        if self._map is None or run is None:
             return
         if self.layer is None and viewer is not None and self._live.layer in viewer.layers:
             viewer.layers.remove(self._live.layer)
-        self._heatmap.run = dict(task.run.record)
+        self._map.end(run)
+        self._map = None
         self._live.finish()
         QTimer.singleShot(COLORBAR_MS, self.show_colorbar)
 

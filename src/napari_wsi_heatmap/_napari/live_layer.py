@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image
 
-from napari_wsi_heatmap._napari.colors import BLENDING, COLORMAP, OPACITY, widened
+from napari_wsi_heatmap._napari.colors import BLENDING, widened
 from napari_wsi_heatmap._napari.cursor_text import say_under_cursor
 from napari_wsi_heatmap._napari.failed_layer import FailedLayer
 from napari_wsi_heatmap._napari.guarded import guarded
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_wsi_heatmap._napari.colors import Limits, ValueSample
-    from napari_wsi_heatmap.engine import Run
-    from napari_wsi_heatmap.growing import GrowingMap
-    from napari_wsi_heatmap.rough import RoughMap
+    from napari_wsi_heatmap._napari.live_map import LiveMap
 
 FULL_REFRESH_S = 2.0
 """Seconds between renewals of the thumbnail."""
@@ -37,17 +35,12 @@ class LiveLayer:
 
     Parameters
     ----------
-    run : Run
-        Already planned.
-    sample : ValueSample
-        Of the run's values, for the limits of the colour map.
+    live_map : LiveMap
+        Of a run that is planned; its title is the layer's, with the channel's name where there
+        are several.
     slide_layer : Layer
-    name : str
-        Of the layer; the channel's is added where there are several.
     metadata : dict
         Put into the layer.
-    rough : RoughMap, optional
-        Shown instead of the run's map until that is whole.
 
     Attributes
     ----------
@@ -56,31 +49,22 @@ class LiveLayer:
     channel : int
     """
 
-    def __init__(
-        self,
-        run: Run,
-        sample: ValueSample,
-        slide_layer: Layer,
-        name: str,
-        metadata: dict[str, Any],
-        rough: RoughMap | None = None,
-    ) -> None:
-        self._growing, self._frame = run.growing, run.plan.frame
-        self._shown: RoughMap | GrowingMap = rough or run.growing
-        # Not the run, which a layer must not keep: it grows in place.
-        self._reasons: dict[int, str] = run.shares[0].output.failures
-        self._names, self._name = run.plan.names, name
-        self._fixed: Limits | None = run.plan.model.limits
-        self._sample: ValueSample | None = sample
+    def __init__(self, live_map: LiveMap, slide_layer: Layer, metadata: dict[str, Any]) -> None:
+        self._growing, self._frame = live_map.growing, live_map.frame
+        self._shown = live_map.shown
+        self._reasons = live_map.reasons
+        self._names, self._name = live_map.names, live_map.title
+        self._fixed: Limits | None = live_map.limits
+        self._sample: ValueSample | None = live_map.sample
         self._slide_layer = slide_layer
         self._drawn, self._full_at = self._shown.version, time.monotonic()
         self.channel = 0
-        self._limits = self._fixed or sample.limits(0)
-        self.layer = self._make(metadata)
+        self._limits = self._fixed or live_map.sample.limits(0)
+        self.layer = self._make(live_map, metadata)
         for name in FOLLOWED:
             getattr(slide_layer.events, name).connect(self._follow)
 
-    def _make(self, metadata: dict[str, Any]) -> Image:
+    def _make(self, live_map: LiveMap, metadata: dict[str, Any]) -> Image:
         limits = self._limits or (0.0, 1.0)
         layer = Image(
             self._shown.values[0],
@@ -89,8 +73,8 @@ class LiveLayer:
             multiscale=False,
             cache=False,
             contrast_limits=limits,
-            colormap=COLORMAP,
-            opacity=OPACITY,
+            colormap=live_map.colormap,
+            opacity=live_map.opacity,
             blending=BLENDING,
             interpolation2d="nearest",
             visible=False,

@@ -59,7 +59,8 @@ class LiveMap:
     colormap : str or napari Colormap
     opacity : float
     failed : deque of (n,) int64
-        Flat indices of windows that failed, to be taken out once they are shown.
+        Flat indices of windows that failed, to be taken out once they are shown. Of the first
+        model alone: what cannot be read fails for all.
     reasons : dict
         Why they did.
     """
@@ -125,7 +126,7 @@ class ModelMap(LiveMap):
             self._note_failed(piece.index[state_of(piece.state) == FAILED])
 
     def _note_failed(self, index: NDArray[np.int64]) -> None:
-        if len(index):
+        if len(index) and self._number == 0:
             self.failed.append(index)
 
     def end(self, run: Run) -> None:
@@ -160,7 +161,9 @@ class DifferenceMap(LiveMap):
     def take(self, piece: Piece) -> None:
         """Subtract windows of whichever model."""
         self._differing.update(piece.index)
-        self.sample.add(self._differing.of(piece.index))
+        in_both = self._differing.of(piece.index)
+        if len(in_both):
+            self.sample.add(in_both)
         self._show(piece.index)
 
     def end(self, run: Run) -> None:

@@ -10,10 +10,14 @@ from magicgui.widgets import ComboBox, Container, PushButton
 
 from napari_wsi_heatmap._napari.fields import align_labels, choice, count_of, number
 from napari_wsi_heatmap._napari.guarded import guarded
+from napari_wsi_heatmap._napari.model_list import MODELS
 from napari_wsi_heatmap.settings import RunSettings
 
 DEFAULTS = {field.name: field.default for field in dataclass_fields(RunSettings)}
 FOLDED, UNFOLDED = "▸ More settings", "▾ More settings"
+BESIDE = (
+    "A second model over the same windows, which are read once; a layer shows what they differ by."
+)
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,21 @@ class MoreFields(Container):
             field.name: choice(field.name, field.choices, field.tooltip, value=DEFAULTS[field.name])
             for field in CHOICES
         }
-        self._fields = Container(widgets=[*self._choices.values(), self._batch], labels=True)
+        self._beside = choice("compare", _with_models, BESIDE)
+        fields = [self._beside, *self._choices.values(), self._batch]
+        self._fields = Container(widgets=fields, labels=True)
         self._fields.margins = (0, 0, 0, 0)
         super().__init__(widgets=[self._button, self._fields], labels=False)
         self.margins = (0, 0, 0, 0)
         align_labels(self._fields, widest)
         self._fields.visible = False
         self._button.changed.connect(self._fold)
+
+    @property
+    def beside(self) -> str | None:
+        """Name of the model to compare with; None: with no other."""
+        name: str | None = self._beside.value
+        return name
 
     def settings(self) -> dict[str, Any]:
         """Keyword arguments for a run.
@@ -99,3 +111,7 @@ class MoreFields(Container):
     def _fold(self, _: Any = None) -> None:
         self._fields.visible = not self._fields.visible
         self._button.text = UNFOLDED if self._fields.visible else FOLDED
+
+
+def _with_models(_: Any = None) -> list[tuple[str, str | None]]:
+    return [("with no other", None), *((f"with {name}", name) for name in MODELS.names)]

@@ -62,7 +62,7 @@ def run_politely(work: Callable[[], None]) -> None:
         except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
             raised.append(error)
 
-    thread = threading.Thread(target=call, name="wsi-run", daemon=True)
+    thread = threading.Thread(target=call, name="heatmap-run", daemon=True)
     thread.start()
     thread.join()
     if raised:

@@ -42,10 +42,11 @@ def going_line(progress: Progress | None, still_s: float) -> str:
     return f"{line}\n{limit}" if limit else line
 
 
-def done_line(record: dict[str, Any]) -> str:
-    """What a run that is over has done, from its record."""
+def done_line(record: dict[str, Any], models: int = 1) -> str:
+    """What a run that is over has done, from its record, or that of the first of its models."""
     counts, seconds = record["counts"], record["seconds"].get("active", 0.0)
-    done = f"done: {windows(counts['done'])} in {duration(seconds)}"
+    times = f" × {models} models" if models > 1 else ""
+    done = f"done: {windows(counts['done'])}{times} in {duration(seconds)}"
     line = "; ".join(filter(None, [done, failed_line(counts), not_finite_line(counts)]))
     limit = record.get("bottleneck", "")
     return f"{line}\n{limit}" if limit else line

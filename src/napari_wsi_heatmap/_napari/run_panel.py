@@ -95,11 +95,11 @@ class RunPanel(Container):
         self._show_channels(job)
 
     def _show_colors(self, job: HeatmapJob) -> None:
-        shown = job.layer is not None
-        if self._colors.visible != shown:
-            self._colors.visible = shown
-        if job.layer is not None:
-            self._colors.show_layer(job.layer, job.unit)
+        seen = job.seen
+        if self._colors.visible != (seen is not None):
+            self._colors.visible = seen is not None
+        if seen is not None:
+            self._colors.show_layer(*seen)
 
     def _show_bar(self, job: HeatmapJob) -> None:
         state = job.progress

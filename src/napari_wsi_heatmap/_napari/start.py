@@ -45,8 +45,9 @@ def start_job(viewer: Any, slide: Any, model: Any, **settings: Any) -> HeatmapJo
     RunSettings.of({k: v for k, v in settings.items() if _is_known_now(k, v)})
     layer = _layer_of(viewer, bare(slide))
     source = source_of(layer)
+    names = [MODELS.name(one) for one in (model if isinstance(model, (list, tuple)) else [model])]
     job = HeatmapJob(
-        viewer, layer, source, model, _resolved(viewer, layer, source, settings), MODELS.name(model)
+        viewer, layer, source, model, _resolved(viewer, layer, source, settings), names
     )
     job.start()
     return job

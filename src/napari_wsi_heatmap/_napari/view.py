@@ -1,4 +1,4 @@
-"""A slide and its saved heatmap in a viewer, exactly registered."""
+"""A slide and its saved heatmaps in a viewer, exactly registered."""
 
 from __future__ import annotations
 
@@ -11,15 +11,23 @@ from napari.utils.notifications import show_info, show_warning
 
 from napari_wsi_heatmap._napari.colors import BLENDING, COLORMAP, OPACITY, PERCENTILES
 from napari_wsi_heatmap._napari.cursor_text import say_under_cursor
+from napari_wsi_heatmap._napari.diverging import OPACITY as DIFFERENCE_OPACITY
+from napari_wsi_heatmap._napari.diverging import diverging
 from napari_wsi_heatmap._napari.failed_layer import FailedLayer
 from napari_wsi_heatmap._napari.placement import placed_over
 from napari_wsi_heatmap._napari.qt_window import guard_removals
 from napari_wsi_heatmap._napari.slide_layer import frame_scanned, slide_layer
 from napari_wsi_heatmap._napari.window_words import word_of
+from napari_wsi_heatmap.difference import symmetric
+from napari_wsi_heatmap.errors import HeatmapError
+from napari_wsi_heatmap.minus import KIND as DIFFERENCE
 from napari_wsi_heatmap.rough import rough_map
 from napari_wsi_heatmap.states import FAILED, count_states, state_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.heatmap import Heatmap
@@ -30,35 +38,52 @@ MOST_LAYERS = 16
 """Outputs of a model that get a layer each."""
 
 
-def view(slide: Slide, heatmap: Heatmap | None = None) -> None:
-    """Open a viewer with both, and return when its window is closed."""
+def view(slide: Slide, *heatmaps: Heatmap) -> None:
+    """Open a viewer with all of them, and return when its window is closed."""
     viewer = napari.Viewer(title=slide.name)
-    show(viewer, slide, heatmap)
+    show(viewer, slide, *heatmaps)
     napari.run()
 
 
-def show(viewer: napari.Viewer, slide: Slide, heatmap: Heatmap | None = None) -> list[Layer]:
+def show(viewer: napari.Viewer, slide: Slide, *heatmaps: Heatmap) -> list[Layer]:
     """Add a slide, and what was saved of a run over it, to a viewer.
 
     Returns
     -------
     list of Layer
-        The slide's, then one for each output of the model, of which the first is shown, and one
-        that hatches windows that failed, if any did. Of a run that was stopped windows that are
+        The slide's, then one for each output of each model, of two models also of what they
+        differ by, and one that hatches windows that failed, if any did. The first of the
+        difference is shown, else the first of all. Of a run that was stopped windows that are
         missing look like others nearby.
     """
     guard_removals(viewer)
     layers = [Layer.create(*slide_layer(slide))]
     viewer.add_layer(layers[0])
     frame_scanned(viewer, layers[0])
-    if heatmap is not None:
-        rough = _rough(heatmap, slide)
-        layers += heatmap_layers(heatmap, layers[0], rough)
+    difference = _difference(heatmaps)
+    seen = (*difference, *heatmaps)[:1]
+    for heatmap in (*heatmaps, *difference):
+        rough = _rough(heatmap, slide, tell=heatmap in seen)
+        found = heatmap_layers(heatmap, layers[0], rough)
+        found[0].visible = heatmap in seen
+        layers += found
+    for heatmap in seen:
         layers += failed_layers(heatmap, layers[0])
-        for layer in layers[1:]:
-            viewer.add_layer(layer)
+    for layer in layers[1:]:
+        viewer.add_layer(layer)
     viewer.canvas.overlays.scale_bar.visible = slide.mpp is not None
     return layers
+
+
+def _difference(heatmaps: Sequence[Heatmap]) -> list[Heatmap]:
+    """What two heatmaps differ by; empty of more or less, or if they cannot be compared."""
+    if len(heatmaps) != 2:
+        return []
+    try:
+        return [heatmaps[0].minus(heatmaps[1])]
+    except HeatmapError as error:
+        show_info(f"no difference is shown: {error}")
+        return []
 
 
 def heatmap_layers(heatmap: Heatmap, slide: Layer, rough: RoughMap | None = None) -> list[Image]:
@@ -84,7 +109,7 @@ def _reasons(heatmap: Heatmap) -> dict[int, str]:
     return {int(window): str(why) for window, why in heatmap.run.get("failed", ())}
 
 
-def _rough(heatmap: Heatmap, slide: Slide) -> RoughMap | None:
+def _rough(heatmap: Heatmap, slide: Slide, *, tell: bool = True) -> RoughMap | None:
     """What is shown of a run that was stopped; None of one that is whole, or went row by row."""
     if heatmap.state.ndim != 2 or heatmap.run.get("settings", {}).get("order") != "viewport":
         return None
@@ -92,7 +117,7 @@ def _rough(heatmap: Heatmap, slide: Slide) -> RoughMap | None:
     if not counts["pending"] or not counts["done"]:
         return None
     rough = rough_map(slide, heatmap.frame, heatmap.values, heatmap.state)
-    if rough is not None:
+    if rough is not None and tell:
         planned = counts["done"] + counts["failed"] + counts["pending"]
         show_info(
             f"The run was stopped: {counts['done']:,} of {planned:,} windows are computed, the "
@@ -111,14 +136,12 @@ def _layer(heatmap: Heatmap, channel: int, slide: Layer, rough: RoughMap | None)
         rgb=False,
         multiscale=False,
         cache=False,
-        contrast_limits=model["limits"] or _limits(values),
-        colormap=COLORMAP,
-        opacity=OPACITY,
         blending=BLENDING,
         interpolation2d="nearest",
         axis_labels=slide.axis_labels,
         visible=channel == 0,
         metadata={"heatmap": heatmap, "names": heatmap.names, "unit": model["unit"]},
+        **_colours(heatmap, values),
         **placed_over(slide, heatmap.frame),
     )
     layer.colorbar.visible = True
@@ -126,6 +149,15 @@ def _layer(heatmap: Heatmap, channel: int, slide: Layer, rough: RoughMap | None)
     if values.shape == heatmap.state.shape:  # a cell is a window
         _say_words(layer, heatmap, shown)
     return layer
+
+
+def _colours(heatmap: Heatmap, values: NDArray[np.float32]) -> dict[str, Any]:
+    """Colour map, its limits and opacity, for a layer."""
+    if heatmap.run.get("kind") == DIFFERENCE:
+        limits, opacity = symmetric(_limits(values)), DIFFERENCE_OPACITY
+        return {"contrast_limits": limits, "colormap": diverging(), "opacity": opacity}
+    limits = heatmap.run["model"]["limits"] or _limits(values)
+    return {"contrast_limits": limits, "colormap": COLORMAP, "opacity": OPACITY}
 
 
 def _say_words(layer: Image, heatmap: Heatmap, shown: NDArray[np.float32]) -> None:

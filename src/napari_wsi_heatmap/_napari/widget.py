@@ -81,13 +81,21 @@ class HeatmapWidget(Container):
         from napari_wsi_heatmap._napari.start import start_job
 
         try:
-            settings = self._form.settings() | self._more.settings()
-            model = MODELS.spec(self._form.model_name)
-            start_job(self._viewer, self._form.slide_layer, model, **settings)
+            settings = self._form.settings(self._more.beside) | self._more.settings()
+            start_job(self._viewer, self._form.slide_layer, self._models(), **settings)
             self._hide_tissue()
         except HeatmapError as error:
             tell_error(error)
             self._panel.hint(str(error), can_run=True)
+
+    def _models(self) -> Any:
+        """What `load_model` takes for the model, or a list of two to be compared."""
+        name, beside = self._form.model_name, self._more.beside
+        if beside is None:
+            return MODELS.spec(name)
+        if beside == name:
+            raise HeatmapError(f"{name} is compared with itself", do="choose another model")
+        return [MODELS.spec(name), MODELS.spec(beside)]
 
     def _hide_tissue(self) -> None:
         """A mask tints the heatmap that lies over it: colours would be read wrongly."""
@@ -155,6 +163,7 @@ class HeatmapWidget(Container):
         """Follow the viewer's layers; napari calls this whenever they change."""
         if not self._gone:
             self._form.refresh_choices()
+            self._more.reset_choices()
             self._say_hint()
 
     @guarded

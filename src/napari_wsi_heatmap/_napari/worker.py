@@ -13,23 +13,19 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.qt.threading import create_worker
 from qtpy.QtCore import Signal
 from superqt.utils import WorkerBase
 from superqt.utils._qthreading import WorkerBaseSignals
 
-from napari_wsi_heatmap._napari.colors import SAMPLE, ValueSample
+from napari_wsi_heatmap._napari.live_map import live_maps
 from napari_wsi_heatmap._napari.polite import polite_torch, run_politely
 from napari_wsi_heatmap.errors import HeatmapError, one_line
-from napari_wsi_heatmap.rough import rough_map
-from napari_wsi_heatmap.states import FAILED, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
+    from napari_wsi_heatmap._napari.live_map import LiveMap
     from napari_wsi_heatmap._napari.region import Points
     from napari_wsi_heatmap._napari.slide_source import SlideSource
     from napari_wsi_heatmap.control import RunControl
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.heatmap import Piece
     from napari_wsi_heatmap.order import Box
     from napari_wsi_heatmap.progress import Progress
-    from napari_wsi_heatmap.rough import RoughMap
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +61,8 @@ class RunTask:
     control : RunControl
     settings : dict
         Keyword arguments of `launch.prepare`.
+    titles : sequence of str
+        What the models are called.
 
     Attributes
     ----------
@@ -74,13 +71,12 @@ class RunTask:
     begun : bool
         Whether there is something to show.
     added : threading.Event
-        To be set when the layer of the planned run is in the viewer.
+        To be set when the layers of the planned run are in the viewer.
     progress : Progress or None
-    sample : ValueSample or None
-    rough : RoughMap or None
-        What is shown while windows are missing; None: the map as it is.
-    failed : deque of (n,) int64
-        Flat indices of windows that failed, to be taken out once they are shown.
+    maps : list of LiveMap
+        What there is to show; empty until it is planned.
+    why_no_difference : str
+        Of two models; empty if there is one.
     """
 
     def __init__(
@@ -90,8 +86,9 @@ class RunTask:
         model: Any,
         control: RunControl,
         settings: dict[str, Any],
+        titles: Sequence[str] = (),
     ) -> None:
-        self.title, self.control = title, control
+        self.title, self.control, self._titles = title, control, titles
         self._source: SlideSource | None = source
         self._model, self._settings = model, settings
         self._viewport: Box | None = None
@@ -100,9 +97,8 @@ class RunTask:
         self.run: Run | None = None
         self.begun, self.added = False, threading.Event()
         self.progress: Progress | None = None
-        self.sample: ValueSample | None = None
-        self.rough: RoughMap | None = None
-        self.failed: deque[NDArray[np.int64]] = deque()
+        self.maps: list[LiveMap] = []
+        self.why_no_difference = ""
 
     def __repr__(self) -> str:
         return self.title
@@ -150,14 +146,8 @@ class RunTask:
         from napari_wsi_heatmap import launch
 
         run = launch.prepare(slide, self._model, control=self.control, **self._settings)
-        self.sample = ValueSample(run.plan.frame.channels)
-        plan, growing = run.plan, run.growing
-        if plan.settings.order == "viewport":
-            self.rough = rough_map(plan.slide, plan.frame, growing.values, growing.state)
-        self._note_failed(np.flatnonzero(state_of(growing.state) == FAILED))
+        self.maps, self.why_no_difference = live_maps(run, self._titles)
         self.run, self.progress = run, run.progress
-        if self.progress.done:
-            self.sample.add(_some_of(run.growing.values))
         return run
 
     def _iterate(self, run: Run) -> None:
@@ -171,11 +161,8 @@ class RunTask:
         self.begun = self.begun or self.progress.done + self.progress.failed > 0
 
     def _note(self, run: Run, piece: Piece) -> None:
-        assert self.sample is not None
-        self.sample.add(piece.values)
-        if self.rough is not None:
-            self.rough.add(piece.index)
-        self._note_failed(piece.index[state_of(piece.state) == FAILED])
+        for live_map in self.maps:
+            live_map.take(piece)
         self.begun, self.moved_at = True, time.monotonic()
         if self.moved_at >= self._count_at:
             self.progress = run.progress
@@ -187,15 +174,10 @@ class RunTask:
         while self._drawn:
             run.look_at(self._drawn.popleft())
 
-    def _note_failed(self, index: NDArray[np.int64]) -> None:
-        if len(index):
-            self.failed.append(index)
-
     def clear(self) -> None:
         """Let go of model, slide and map: the worker that holds this is never freed."""
-        self.run, self._source, self._model, self.sample = None, None, None, None
-        self.rough, self._settings = None, {}
-        self.failed.clear()
+        self.run, self._source, self._model = None, None, None
+        self.maps, self._settings = [], {}
 
 
 class RunSignals(WorkerBaseSignals):
@@ -257,11 +239,3 @@ def _log_warning(shown: tuple[Any, ...]) -> None:
     """Log what a library warned of; as notifications they would flood the viewer."""
     message, category, *_ = shown
     logger.warning("%s: %s", category.__name__, one_line(message))
-
-
-def _some_of(values: Any) -> Any:
-    """Up to `SAMPLE` cells (n, C) of a map (C, My, Mx) that an earlier run has saved."""
-    channels = values.shape[0]
-    finite = np.flatnonzero(np.isfinite(values[0]))
-    chosen = finite[:: max(1, len(finite) // SAMPLE)]
-    return values.reshape(channels, -1)[:, chosen].T

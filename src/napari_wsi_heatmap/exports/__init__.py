@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_wsi_heatmap.errors import ExportError, HeatmapError, StoreFullError
+from napari_wsi_heatmap.errors import ExportError
+from napari_wsi_heatmap.exports.target import check_target, refuse_foreign, written_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from napari_wsi_heatmap.heatmap import Heatmap
     from napari_wsi_heatmap.slides.base import Slide
+
+__all__ = ["FORMATS", "Format", "check_target", "choose_format", "export", "written_at_once"]
 
 
 @dataclass(frozen=True)
@@ -36,24 +37,61 @@ class Format:
     """What it is, for people."""
     draws_slide: bool = False
     """Whether `write` makes use of the slide."""
+    sign: bytes = b"napari-wsi-heatmap"
+    """Regular expression of what such a file of ours has near its beginning or end."""
+    folder: bool = False
+    """Whether it is a folder."""
 
     def writer(self) -> Callable[..., None]:
         """Import the format."""
         write: Callable[..., None] = importlib.import_module(self.module).write
         return write
 
+    def check(self, path: Path, *, overwrite: bool = False) -> None:
+        """Refuse a path where this format may not be written; see `export`."""
+        check_target(path, folder=self.folder)
+        if not overwrite:
+            refuse_foreign(path, self.sign)
 
+
+_HERE = "napari_wsi_heatmap.exports."
 FORMATS = (
     Format(
-        "csv", (".csv",), "napari_wsi_heatmap.exports.csv", "one row a window, WSInfer's columns"
+        "csv",
+        (".csv",),
+        _HERE + "csv",
+        "one row a window, WSInfer's columns",
+        sign=rb"\Aminx,miny,width,height,",
     ),
     Format(
         "png",
         (".png",),
-        "napari_wsi_heatmap.exports.png",
+        _HERE + "png",
         "picture of the map over its slide, with colour bar and scale bar",
         draws_slide=True,
     ),
+    Format("jpg", (".jpg", ".jpeg"), _HERE + "jpg", "the same picture", draws_slide=True),
+    Format("geojson", (".geojson",), _HERE + "geojson", "tiles with measurements, for QuPath"),
+    Format("h5", (".h5",), _HERE + "h5", "coords, attention_scores, features of CLAM and TRIDENT"),
+    Format("stamp", (".h5",), _HERE + "stamp", "features as STAMP has them"),
+    Format("parquet", (".parquet",), _HERE + "parquet", "table of positions, values, features"),
+    Format("tiff", (".tiff", ".tif"), _HERE + "tiff", "the values, float32, pyramidal OME-TIFF"),
+    Format(
+        "overlay",
+        (".tiff", ".tif"),
+        _HERE + "overlaytiff",
+        "the coloured map over its slide as a slide of its own, pyramidal TIFF",
+        draws_slide=True,
+    ),
+    Format("dsa", (".json",), _HERE + "dsa", "griddata annotation, for Digital Slide Archive"),
+    Format(
+        "pdmcsv",
+        (".pdmcsv",),
+        _HERE + "pdmcsv",
+        "PyDmed's rows",
+        sign=rb"\A(\d+, ){6}[\d.e+-]+, \d+, \d+, \d+,",
+    ),
+    Format("zarr", (".zarr",), _HERE + "omezarr", "OME-Zarr 0.4 copy of the map", folder=True),
 )
 
 
@@ -63,6 +101,7 @@ def export(
     *,
     slide: Slide | str | Path | None = None,
     format: str | None = None,
+    overwrite: bool = False,
     **options: Any,
 ) -> Path:
     """Write a heatmap as a file of another format.
@@ -71,12 +110,14 @@ def export(
     ----------
     heatmap : Heatmap
     path : path-like
-        The file; its folder must exist. A file of that name is replaced when the new one is
-        whole.
+        The file; its folder must exist. An earlier export of that name is replaced when the new
+        one is whole.
     slide : Slide or path, optional
         The slide that the heatmap belongs to, for formats that draw it.
     format : str, optional
-        Name of a format; default the one of the file's ending.
+        Name of a format; default the first of the file's ending.
+    overwrite : bool
+        Replace a file of that name also if no export of ours wrote it.
     **options
         See ``write`` of the format's module.
 
@@ -88,14 +129,16 @@ def export(
     Raises
     ------
     ExportError
-        If there is no such format or option, or the target is no file.
+        If there is no such format or option, the target is no file, or not ours.
     StoreFullError
         If it cannot be written.
     """
     path = Path(path)
-    write = choose_format(path, format).writer()
+    chosen = choose_format(path, format)
+    write = chosen.writer()
     _refuse_unknown(write, options, path)
-    with _slide_of(slide) as opened, written_at_once(path) as part:
+    chosen.check(path, overwrite=overwrite)
+    with _slide_of(slide) as opened, written_at_once(path, folder=chosen.folder) as part:
         write(heatmap, part, slide=opened, **options)
     return path
 
@@ -114,62 +157,6 @@ def choose_format(path: Path, name: str | None = None) -> Format:
     what = f"no format {name!r}" if name is not None else f"no format ends in {path.suffix!r}"
     known = "; ".join(f"{row.name} ({row.writes})" for row in FORMATS)
     raise ExportError(what, path, f"there are {known}")
-
-
-@contextmanager
-def written_at_once(path: Path) -> Iterator[Path]:
-    """Yield a temporary file of the same folder that becomes `path` if all goes well.
-
-    Raises
-    ------
-    ExportError
-        If `path` is a folder or a link, or has no folder to lie in.
-    StoreFullError
-        If it cannot be written.
-    """
-    check_target(path)
-    part = None
-    try:
-        handle, name = tempfile.mkstemp(".part", f".{path.name[:80]}.", path.parent)
-        os.close(handle)
-        part = Path(name)
-        yield part
-        _publish(part, path)
-    except HeatmapError:
-        raise
-    except OSError as error:
-        raise StoreFullError(
-            f"cannot write: {error.strerror or error}", path, "make room or give access"
-        ) from error
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
-
-
-def _publish(part: Path, path: Path) -> None:
-    """Give a whole file its name, and the rights that a new file gets."""
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    mask = os.umask(0)
-    os.umask(mask)
-    part.chmod(0o666 & ~mask)
-    os.replace(part, path)
-
-
-def check_target(path: Path) -> None:
-    """Refuse a path that no file may be written to.
-
-    Raises
-    ------
-    ExportError
-        If it is a link, a folder, or in no folder.
-    """
-    if path.is_symlink():
-        raise ExportError("there is a link", path, "give the file that it leads to")
-    if path.is_dir():
-        raise ExportError("there is a folder", path, "give the name of a file")
-    if not path.parent.is_dir():
-        raise ExportError("no such folder", path.parent, "make it first, or choose another")
 
 
 def _refuse_unknown(write: Callable[..., None], options: dict[str, Any], path: Path) -> None:

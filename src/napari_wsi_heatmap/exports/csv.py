@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_wsi_heatmap.exports.windows import done_windows, measurement_names, number_texts
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -52,8 +54,7 @@ def write(heatmap: Heatmap, path: Path, *, slide: Slide | None = None) -> None:
 
 def column_names(heatmap: Heatmap) -> list[str]:
     """One name per output, harmless to a spreadsheet."""
-    probabilities = heatmap.run["model"]["activation"] is not None
-    return [harmless(f"prob_{name}" if probabilities else name) for name in heatmap.names]
+    return [harmless(name) for name in measurement_names(heatmap)]
 
 
 def harmless(text: str) -> str:
@@ -63,16 +64,11 @@ def harmless(text: str) -> str:
 
 def _rows(heatmap: Heatmap) -> Iterator[NDArray[Any]]:
     """Rows as text, `ROWS` at a time."""
-    index, values = heatmap.window_values()
-    places = heatmap.grid.positions(index)[:, ::-1]
-    size = np.array(heatmap.window_size[::-1])
-    for begin in range(0, len(index), ROWS):
+    windows = done_windows(heatmap)
+    size = np.array(windows.size[::-1])
+    for begin in range(0, len(windows), ROWS):
         part = slice(begin, begin + ROWS)
-        sizes = np.broadcast_to(size, places[part].shape)
-        numbers = [_text(places[part]), _text(sizes), values[part].astype(str)]
+        places = windows.corners[part, ::-1]
+        sizes = np.broadcast_to(size, places.shape)
+        numbers = [number_texts(places), number_texts(sizes), windows.values[part].astype(str)]
         yield np.concatenate(numbers, axis=1)
-
-
-def _text(pixels: NDArray[np.float64]) -> NDArray[Any]:
-    whole = np.rint(pixels)
-    return np.where(pixels == whole, whole.astype(np.int64).astype(str), pixels.astype(str))

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from napari_wsi_heatmap.errors import ModelLoadError
+from napari_wsi_heatmap.models.encodertable import ENCODERS
 from napari_wsi_heatmap.models.settings import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_wsi_heatmap.models.base import HeatmapModel
+    from napari_wsi_heatmap.models.trust import Trust
 
 __all__ = ["BUILTIN", "KINDS", "Kind", "builtin_names", "load_model"]
 
@@ -43,6 +45,8 @@ class Kind:
     module: str
     maker: str
     """Name in `module` of ``maker(spec, **settings) -> HeatmapModel``."""
+    takes: tuple[str, ...] = ()
+    """Which of trust and arch the maker wants to have as well."""
 
     def make(self, spec: Any, settings: dict[str, Any]) -> HeatmapModel:
         """Import the kind and make a model of `spec`."""
@@ -54,16 +58,39 @@ def _is_builtin(spec: Any) -> bool:
     return isinstance(spec, str) and spec in BUILTIN
 
 
+def _is_encoder(spec: Any) -> bool:
+    return isinstance(spec, str) and spec in ENCODERS
+
+
+def _is_hub(spec: Any) -> bool:
+    return isinstance(spec, str) and spec.startswith("hf://")
+
+
+def _is_zoo(spec: Any) -> bool:
+    return isinstance(spec, (str, os.PathLike)) and Path(spec, "config.json").is_file()
+
+
 def _is_ready(spec: Any) -> bool:
     # Only what can be called is worth importing torch for.
     base = "napari_wsi_heatmap.models.base"
     return callable(spec) and isinstance(spec, importlib.import_module(base).HeatmapModel)
 
 
+def _is_file(spec: Any) -> bool:
+    if isinstance(spec, os.PathLike):
+        return True
+    named = isinstance(spec, str) and (Path(spec).suffix or os.sep in spec or "/" in spec)
+    return bool(named) or (isinstance(spec, str) and spec != "" and os.path.exists(spec))
+
+
 KINDS = (
     Kind("builtin", _is_builtin, "napari_wsi_heatmap.models.builtin", "BuiltinModel"),
+    Kind("encoder", _is_encoder, "napari_wsi_heatmap.models.encoders", "encoder_model"),
+    Kind("hub", _is_hub, "napari_wsi_heatmap.models.known", "hub_model", ("trust", "arch")),
+    Kind("zoo", _is_zoo, "napari_wsi_heatmap.models.zoo", "zoo_model", ("trust",)),
     Kind("ready", _is_ready, "napari_wsi_heatmap.models.base", "adapted"),
     Kind("callable", callable, "napari_wsi_heatmap.models.callables", "CallableModel"),
+    Kind("file", _is_file, "napari_wsi_heatmap.models.files", "load_file", ("trust", "arch")),
 )
 """The first whose `matches` says yes makes the model."""
 
@@ -83,7 +110,7 @@ def load_model(
     features: int | str | None = None,
     activation: str | None = None,
     names: Sequence[str] | str | None = None,
-    trust: str | bool | None = None,
+    trust: Trust = None,
     arch: Any = None,
     weights: Any = None,
     output_stride: float | None = None,
@@ -93,10 +120,11 @@ def load_model(
 
     Parameters
     ----------
-    spec : str, nn.Module, callable or HeatmapModel
-        Name of a builtin model; or anything callable that maps (N, 3, H, W) float32 RGB in 0…1
-        to (N,), (N, C), (N, C, h, w), or a tuple or dict of these; or a model already made,
-        which is copied if it is to be changed.
+    spec : str, path, nn.Module, callable or HeatmapModel
+        Name of a builtin model; or a model file: safetensors, state dict, TorchScript, .pt2; or
+        anything callable that maps (N, 3, H, W) float32 RGB in 0…1 to (N,), (N, C), (N, C, h, w),
+        or a tuple or dict of these; or a model already made, which is copied if it is to be
+        changed.
     window : int or (int, int), optional
         (height, width) in pixels that the model sees; 224 unless it states its own.
     mpp : float, optional
@@ -112,10 +140,14 @@ def load_model(
         Applied to what the model returns.
     names : sequence of str, optional
         One name per output.
-    trust : str or bool, optional
-        Consent to formats that are code; nothing handed over in Python needs it.
-    arch, weights : optional
-        Belong to files of weights, which this version does not load.
+    trust : str, sequence of str or bool, optional
+        Consent to formats that are code, TorchScript and .pt2: the file's sha256, or True; it is
+        remembered by the sha256. Nothing handed over in Python needs it.
+    arch : str or nn.Module, optional
+        Architecture that a file of weights belongs to: a name of timm, or the layers.
+    weights : path, optional
+        File of weights for the nn.Module in `spec`, which gets them, or for the architecture of
+        timm that `spec` names.
     output_stride : float, optional
         Pixels of the window per cell of a dense output.
     batch_size : int, optional
@@ -129,20 +161,37 @@ def load_model(
     ------
     ModelLoadError
         If there is no such model or a setting cannot be.
+    UntrustedModelError
+        If it is a file that is code, and there is no consent.
     """
-    if arch is not None or weights is not None:
-        raise ModelLoadError(
-            "arch= and weights= are not supported yet",
-            do="load the weights into the nn.Module and hand that over",
-        )
+    if weights is not None:
+        spec, arch = _weighted(spec, arch, weights)
     settings = checked(
         window=window, mpp=mpp, transform=transform, output=output, features=features,
         activation=activation, names=names, output_stride=output_stride, batch_size=batch_size,
     )  # fmt: skip
     for kind in KINDS:
         if kind.matches(spec):
-            return kind.make(spec, settings)
+            _check_takes(kind, spec, arch)
+            extra = {"trust": trust, "arch": arch}
+            return kind.make(spec, settings | {name: extra[name] for name in kind.takes})
     raise _refusal(spec)
+
+
+def _check_takes(kind: Kind, spec: Any, arch: Any) -> None:
+    if arch is not None and "arch" not in kind.takes:
+        what = f"arch={arch!r} belongs to a file of weights"
+        raise ModelLoadError(what, spec, "give the file, or leave arch= away")
+
+
+def _weighted(spec: Any, arch: Any, weights: Any) -> tuple[Any, Any]:
+    """What weights= means: the file for a named architecture, or layers that get the weights."""
+    if arch is not None:
+        raise ModelLoadError("both arch= and weights= are given", do="give one of them")
+    if isinstance(spec, str) and spec not in BUILTIN:
+        return weights if _is_hub(weights) else Path(os.fspath(weights)), spec
+    statedict = importlib.import_module("napari_wsi_heatmap.models.statedict")
+    return statedict.with_weights(spec, weights), None
 
 
 def _refusal(spec: Any) -> ModelLoadError:
@@ -152,10 +201,6 @@ def _refusal(spec: Any) -> ModelLoadError:
             do="hand over a builtin name, an nn.Module or a callable",
         )
     text = os.fspath(spec)
-    if not isinstance(spec, str) or Path(text).suffix or os.sep in text or Path(text).exists():
-        return ModelLoadError(
-            "model files are not loaded yet", text, "a file: hand over the loaded nn.Module"
-        )
     close = difflib.get_close_matches(text.lower(), BUILTIN, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return ModelLoadError(

@@ -104,8 +104,21 @@ class HeatmapModel(abc.ABC):
         return self.module is not None
 
     def replica(self) -> HeatmapModel:
-        """Return a copy with layers of its own, for another device."""
-        return copy.deepcopy(self)
+        """Return a copy with layers of its own, for another device.
+
+        Raises
+        ------
+        ModelRunError
+            If it holds what cannot be copied, such as a lock.
+        """
+        try:
+            return copy.deepcopy(self)
+        except Exception as error:
+            raise ModelRunError(
+                f"the model cannot be copied to a second device{_reason(error)}",
+                f"model {self.name!r}",
+                "choose one device",
+            ) from error
 
     def settle(self, **settings: Any) -> None:
         """Take over settings that `models.settings.checked` has checked."""
