@@ -136,7 +136,7 @@ def gone(code: str) -> float:
         ended = subprocess.run(command, capture_output=True, text=True, check=True)
         now = time.time()
     assert not ended.stderr, ended.stderr
-    return now - float(ended.stdout.rpartition("last ")[2])
+    return now - float(ended.stdout.rpartition("last ")[2].split()[0])
 
 
 def seconds(times: int) -> list[str]:
@@ -185,8 +185,9 @@ process, until it is done; then the next is begun. *Found saved*: windows that a
 found called done, summed over processes. *Computed again*: found saved, and computed once more; a
 dense map keeps no outputs, so windows that share a chunk with unfinished ones are. *Lost*: called
 done, and not there or not right; or never done at the end. *Doubled*: came twice in one process.
-*Bytes that differ*: of values, states and positions, between the maps at the end and one that was
-not disturbed.
+*Bytes that differ*: of values, states, positions and features, between the maps at the end and one
+that was not disturbed. A script's process is gone: counted from its last line; each ended with
+status 0 and said nothing.
 """
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from napari_wsi_heatmap.models import trust
 from napari_wsi_heatmap.slides import verdicts
 
 if TYPE_CHECKING:
@@ -42,3 +44,11 @@ def verdicts_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         verdicts.forget()
         yield path
     verdicts.forget()
+
+
+@pytest.fixture(autouse=True)
+def trusted_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    """Keep consent out of the user's configuration folder; each test begins without any."""
+    path = tmp_path_factory.getbasetemp() / f"trusted-{uuid.uuid4().hex}"
+    monkeypatch.setattr(trust, "folder", lambda: path)
+    return path

@@ -21,6 +21,7 @@ from made_slides import smash_tile, strided, tissue, write_aperio, write_tiff
 from napari_wsi_heatmap import cli, commands
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.errors import HeatmapError
+from napari_wsi_heatmap.exports import FORMATS
 from napari_wsi_heatmap.lock import StoreLock
 from napari_wsi_heatmap.models import BUILTIN
 from napari_wsi_heatmap.settings import RunSettings
@@ -482,6 +483,26 @@ def test_export_writes_the_table(call, store, tmp_path):
     np.testing.assert_array_equal(table["minx"], heatmap.positions[..., 1].ravel())
 
 
+@pytest.mark.parametrize("row", FORMATS, ids=lambda row: row.name)
+def test_export_writes_every_format(call, fails, store, tmp_path, row):
+    path = tmp_path / f"a{row.endings[0]}"
+    asked = "export", store, path, "--format", row.name
+    if row.name == "stamp":
+        assert "there are no features" in fails(*asked)
+        return
+    code, said, err = call(*asked)
+    assert (code, said.strip(), err) == (0, str(path), "")
+    assert path.is_dir() if row.folder else path.stat().st_size > 100
+
+
+def test_export_replaces_only_what_it_wrote(call, fails, store, tmp_path):
+    (tmp_path / "a.h5").write_text("features of a week")
+    assert "no such export of ours" in fails("export", store, tmp_path / "a.h5")
+    assert "no such export of ours" in fails("export", store, store)
+    for _ in range(2):
+        assert call("export", store, tmp_path / "b.h5")[0] == 0
+
+
 def test_export_draws_the_recorded_slide_below(call, store, tmp_path):
     code, _, err = call("export", store, tmp_path / "with.png")
     assert (code, err) == (0, "")
@@ -511,7 +532,7 @@ def pixels(path):
 
 
 def test_export_says_what_it_can_write(fails, store, tmp_path):
-    for words in (["a.geojson"], ["a.csv", "--format", "h5"]):
+    for words in (["a.doc"], ["a.csv", "--format", "excel"]):
         line = fails("export", store, tmp_path / words[0], *words[1:])
         assert "csv" in line
         assert "png" in line

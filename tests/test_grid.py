@@ -79,7 +79,7 @@ def test_centre_keeps_exactly_the_windows_whose_centre_is_inside(side, window, s
     if side > window:
         starts = grid_of((side, side), window, stride, "centre").starts[0]
         every = np.arange(0, side, stride)
-        assert starts.tolist() == every[every + window / 2 < side].tolist()
+        assert starts.tolist() == every[every + round(window / 2) < side].tolist()
 
 
 def test_positions_are_row_by_row_and_in_level_0_pixels():

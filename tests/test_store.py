@@ -16,7 +16,7 @@ import napari_wsi_heatmap as wh
 from made import mean_grey, noise_slide, pyramid_slide, quarter_means
 from napari_wsi_heatmap import store as store_module
 from napari_wsi_heatmap.errors import StoreError, StoreExistsError, StoreLockedError
-from napari_wsi_heatmap.heatmap import frame_from_json, frame_to_json
+from napari_wsi_heatmap.frame import frame_from_json, frame_to_json
 from napari_wsi_heatmap.lock import StoreLock
 from napari_wsi_heatmap.ome import halve
 from napari_wsi_heatmap.runfolder import is_store

@@ -227,3 +227,17 @@ def test_only_tiles_under_windows_are_decoded_and_the_windows_are_whole(boxes, f
         (r0, c0), (r1, c1) = cached.tiles_under(0, top, left, *footprint)
         touched |= {(r, c) for r in range(r0, r1) for c in range(c0, c1)}
     assert int(wanted.sum()) == len(touched)
+
+
+@pytest.mark.parametrize(
+    "box", [(-300, -400, 2000, 2500), (0, 0, 1500, 1700), (200, 100, 1200, 900)]
+)
+@pytest.mark.parametrize("margin", [0, 5, 300])
+def test_a_box_with_much_inside_it_is_the_box_of_the_slide(box, margin):
+    pixels = np.random.default_rng(1).integers(0, 256, (1400, 1500, 3), np.uint8)
+    slide = ArraySlide([pixels], background=(1, 2, 3))
+    cached = CachedSlide(slide, TileCache())
+    wanted = cached.tiles_touched(0, box, np.array([box[:2]]), box[2:])
+    found = cached.read_region(0, *box, wanted=wanted, inner=margin)
+    np.testing.assert_array_equal(found, slide.read_region(0, *box))
+    np.testing.assert_array_equal(cached.read_region(0, *box, wanted=wanted, inner=margin), found)

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.control import RunControl
     from napari_wsi_heatmap.errors import HeatmapError
     from napari_wsi_heatmap.heatmap import Heatmap, Piece, open_heatmap
+    from napari_wsi_heatmap.imports.pdmraster import pdmcsv_to_array
     from napari_wsi_heatmap.launch import compute_heatmap, predict_windows, resume, run
     from napari_wsi_heatmap.models import load_model
+    from napari_wsi_heatmap.models.mil import load_mil
     from napari_wsi_heatmap.settings import RunSettings
     from napari_wsi_heatmap.show import register_model, show_heatmap
     from napari_wsi_heatmap.slides import open_slide
@@ -38,9 +40,11 @@ _HOMES = {
     "RunControl": "control",
     "RunSettings": "settings",
     "compute_heatmap": "launch",
+    "load_mil": "models.mil",
     "load_model": "models",
     "open_heatmap": "heatmap",
     "open_slide": "slides",
+    "pdmcsv_to_array": "imports.pdmraster",
     "predict_windows": "launch",
     "register_model": "show",
     "resume": "launch",
@@ -56,9 +60,11 @@ __all__ = [
     "RunControl",
     "RunSettings",
     "compute_heatmap",
+    "load_mil",
     "load_model",
     "open_heatmap",
     "open_slide",
+    "pdmcsv_to_array",
     "predict_windows",
     "register_model",
     "resume",

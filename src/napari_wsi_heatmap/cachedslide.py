@@ -191,8 +191,10 @@ class CachedSlide:
         if margin is None:
             return set()
         rows, cols = (
-            range(-(-(start + margin) // tile), (start + side - margin) // tile)
-            for start, side, tile in zip(at, out.shape, self._tiles[level], strict=False)
+            range(max(0, -(-(start + margin) // tile)), (min(whole, start + side) - margin) // tile)
+            for start, side, tile, whole in zip(
+                at, out.shape, self._tiles[level], self.slide.levels[level].shape, strict=False
+            )
         )
         inner = {(row, col) for row in rows for col in cols}
         if len(inner) < FEW or not self._all_to_read(level, inner, at, wanted):

@@ -172,7 +172,8 @@ def _add_resume(commands: Any) -> None:
 def _add_export(commands: Any) -> None:
     parser = _add_command(commands, "export", "write a heatmap as a file of another format")
     parser.add_argument("out", type=Path, metavar="OUT.zarr")
-    endings = ",".join(ending.lstrip(".") for row in FORMATS for ending in row.endings)
+    all_endings = dict.fromkeys(ending for row in FORMATS for ending in row.endings)
+    endings = ",".join(ending.lstrip(".") for ending in all_endings)
     parser.add_argument("file", type=Path, metavar=f"FILE.{{{endings}}}")
     known = "; ".join(f"{row.name}: {row.writes}" for row in FORMATS)
     parser.add_argument(

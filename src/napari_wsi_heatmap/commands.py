@@ -79,10 +79,15 @@ def run(args: Namespace) -> int:
 
 
 def _with_arch(model: Any, arch: str | None) -> Any:
-    """Load a file of weights into its architecture; anything else is loaded by the run."""
+    """Load files of weights into their architecture; anything else is loaded by the run."""
     from napari_wsi_heatmap.models import load_model
+    from napari_wsi_heatmap.models.files import is_weights
 
-    return model if arch is None or isinstance(model, list) else load_model(model, arch=arch)
+    if arch is None:
+        return model
+    if isinstance(model, list):
+        return [load_model(one, arch=arch) if is_weights(one) else one for one in model]
+    return load_model(model, arch=arch)
 
 
 def resume(args: Namespace) -> int:
@@ -171,11 +176,11 @@ def cancelled_by_ctrl_c(control: RunControl) -> Iterator[None]:
 
 def export(args: Namespace) -> int:
     """Write a heatmap as a file of another format."""
-    from napari_wsi_heatmap.exports import check_target, choose_format
+    from napari_wsi_heatmap.exports import choose_format
     from napari_wsi_heatmap.heatmap import open_heatmap
 
     chosen = choose_format(args.file, args.format)
-    check_target(args.file)
+    chosen.check(args.file)
     stores = stores_of(args.out)
     if len(stores) > 1:
         names = ", ".join(path.name for path in stores)
@@ -218,8 +223,8 @@ def view(args: Namespace) -> int:
 
     require_display("without one, export the heatmap to a picture: export OUT.zarr FILE.png")
     outs = [] if args.out is None else stores_of(args.out) or [args.out]
-    heatmaps = [open_heatmap(out) for out in outs]
     with open_slide(args.slide) as slide:
+        heatmaps = [open_heatmap(out, slide) for out in outs]
         records = [heatmap.run["slide"] for heatmap in heatmaps]
         for name in {record["name"] for record in records if not _computed_on(slide, record)}:
             note(f"the heatmap was computed on another slide, {name}")

@@ -42,7 +42,8 @@ def headless(out: Path | None, picture: Path | None, *, quiet: bool) -> int:
     with open_slide(path) as slide:
         code = finish(prepare(slide, MODEL, out=store), quiet=quiet)
         if picture is not None and code != INTERRUPTED:
-            say(shlex.quote(str(open_heatmap(store).export(picture, slide=slide, format="png"))))
+            options = {"format": "png", "overwrite": True}
+            say(shlex.quote(str(open_heatmap(store).export(picture, slide=slide, **options))))
     if code != INTERRUPTED:
         _say_what_next(path, store)
     return code

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PATIENCE_S: Final = 0.5
 """Seconds that the end of a run waits for the batches at hand."""
+PATIENCE_AT_EXIT_S: Final = 0.1
+"""The same where Python ends, and nobody will have what is at hand."""
 OUR_THREADS: Final = "wsi-"
 """How the names of threads of any run begin."""
 
@@ -85,10 +87,10 @@ class Ending:
                 each.callback(share.output.close, error, stopped)
             each.callback(self._restore_models)
 
-    def _stop(self) -> bool:
+    def _stop(self, patience_s: float = PATIENCE_S) -> bool:
         """Stop threads; whether no model is at work any more."""
         self._loader.close()
-        return self.workers is None or self.workers.close(PATIENCE_S)
+        return self.workers is None or self.workers.close(patience_s)
 
     def _restore_models(self) -> None:
         """Give the models back, but none that is at work: it would see the change."""
@@ -119,7 +121,8 @@ class Ending:
     def _with_python(self) -> None:
         self._over = True
         self._control.cancel()
-        self._stop()
+        if not self._stop(PATIENCE_AT_EXIT_S) and self.workers is not None:
+            self.workers.interrupt()
         with ExitStack() as each:
             for share in reversed(self._shares):
                 each.callback(share.output.close, None, "the program ended")

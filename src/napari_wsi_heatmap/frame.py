@@ -10,18 +10,17 @@ The centre of a pixel has whole coordinates (napari's convention): cell (0, 0) h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_wsi_heatmap.errors import GridError
+from napari_wsi_heatmap.grid import WindowGrid, WindowSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from napari_wsi_heatmap.grid import WindowGrid
 
 WHOLE = 1e-6
 """Strides this near to a whole number of cells are whole: sizes come from float calibrations."""
@@ -131,3 +130,20 @@ def _check_whole(stride: int, cell: float) -> None:
         f"cells of {cell:g} px",
         f"use a stride of {below:g} or {above:g} px (of the level read)",
     )
+
+
+def frame_to_json(frame: MapFrame) -> dict[str, Any]:
+    """Everything that places the cells, as plain values."""
+    return asdict(frame)
+
+
+def frame_from_json(data: dict[str, Any]) -> MapFrame:
+    """Rebuild what `frame_to_json` wrote."""
+    grid = tuples(data["grid"])
+    spec = WindowSpec(**tuples(grid.pop("spec")))
+    return MapFrame(**{**tuples(data), "grid": WindowGrid(spec=spec, **grid)})
+
+
+def tuples(data: dict[str, Any]) -> dict[str, Any]:
+    """Turn the lists of JSON back into tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}

@@ -242,7 +242,7 @@ def count_windows(side: int, window: int, stride: int, edge: str) -> int:
     if edge == "flush":
         return reaching
     if edge == "centre":
-        return math.ceil((side - window / 2) / stride)
+        return math.ceil((side - round(window / 2)) / stride)  # whole pixels, as WSInfer has it
     # A window that begins beyond the slide sees nothing of it (stride larger than window).
     return min(reaching, -(-side // stride))
 

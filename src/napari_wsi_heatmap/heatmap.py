@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,7 @@ import numpy as np
 
 from napari_wsi_heatmap.errors import ExportError, StoreError
 from napari_wsi_heatmap.features import CHUNK
-from napari_wsi_heatmap.frame import MapFrame
-from napari_wsi_heatmap.grid import WindowGrid, WindowSpec
+from napari_wsi_heatmap.frame import frame_from_json
 from napari_wsi_heatmap.growing import boxes_of
 from napari_wsi_heatmap.states import DONE, state_of
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_wsi_heatmap.frame import MapFrame
     from napari_wsi_heatmap.slides.base import Slide
 
 
@@ -221,7 +221,10 @@ class Heatmap:
         return subtract(self, other)
 
     def export(self, path: str | Path, *, slide: Slide | None = None, **options: Any) -> Path:
-        """Write it as another format, chosen by the file's ending: csv, png.
+        """Write it as another format, chosen by the file's ending or `format`.
+
+        See `napari_wsi_heatmap.exports`: csv, geojson, h5, parquet, png, jpg, tiff, json,
+        pdmcsv, zarr.
 
         Parameters
         ----------
@@ -254,19 +257,35 @@ def _mean_of_finite(cells: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.where(finite, cells, 0).sum((1, 2)) / finite.sum((1, 2))
 
 
-def open_heatmap(path: str | Path) -> Heatmap:
-    """Open what a run has saved, also while it still runs.
+def open_heatmap(
+    path: str | Path, slide: Slide | str | Path | None = None, *, window: int | None = None
+) -> Heatmap:
+    """Open what a run has saved, also while it still runs, or a file that others wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        A store; or a csv, h5, geojson, parquet or pdmcsv file with values and places of windows.
+    slide : Slide or path, optional
+        Of a file: the slide that it lies on. A store knows its own.
+    window : int, optional
+        Of a file that does not say it: side of a window, level-0 pixels.
 
     Raises
     ------
     StoreError
-        If the path holds no heatmap of ours.
+        If the path holds no heatmap of ours, and no file that a map can be had from.
     """
     from napari_wsi_heatmap.listmap import LIST, open_list
     from napari_wsi_heatmap.runfolder import folder_of, reading
     from napari_wsi_heatmap.store import HeatmapStore
 
     path = folder_of(path)
+    if path.is_file():
+        opened: Heatmap = importlib.import_module("napari_wsi_heatmap.imports").open_file(
+            path, slide, window
+        )
+        return opened
     store = HeatmapStore.open(path)
     record = store.read_record()
     with reading(path, "the record of the run"):
@@ -275,20 +294,3 @@ def open_heatmap(path: str | Path) -> Heatmap:
         frame = frame_from_json(record["frame"])
         store.refuse_misfit(frame, record["plan"].get("features"))
         return Heatmap(store.values, store.state, frame, record, path)
-
-
-def frame_to_json(frame: MapFrame) -> dict[str, Any]:
-    """Everything that places the cells, as plain values."""
-    return asdict(frame)
-
-
-def frame_from_json(data: dict[str, Any]) -> MapFrame:
-    """Rebuild what `frame_to_json` wrote."""
-    grid = tuples(data["grid"])
-    spec = WindowSpec(**tuples(grid.pop("spec")))
-    return MapFrame(**{**tuples(data), "grid": WindowGrid(spec=spec, **grid)})
-
-
-def tuples(data: dict[str, Any]) -> dict[str, Any]:
-    """Turn the lists of JSON back into tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}

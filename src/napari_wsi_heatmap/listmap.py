@@ -29,8 +29,9 @@ import zarr
 
 from napari_wsi_heatmap.coords import list_windows
 from napari_wsi_heatmap.errors import StoreExistsError
+from napari_wsi_heatmap.frame import tuples
 from napari_wsi_heatmap.grid import WindowSpec
-from napari_wsi_heatmap.heatmap import Heatmap, tuples
+from napari_wsi_heatmap.heatmap import Heatmap
 from napari_wsi_heatmap.ome import describe
 from napari_wsi_heatmap.runfolder import write_record, writing
 from napari_wsi_heatmap.states import DONE, state_of

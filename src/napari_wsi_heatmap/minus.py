@@ -17,7 +17,8 @@ from napari_wsi_heatmap.difference import (
     symmetric,
 )
 from napari_wsi_heatmap.errors import GridError
-from napari_wsi_heatmap.heatmap import Heatmap, frame_to_json
+from napari_wsi_heatmap.frame import frame_to_json
+from napari_wsi_heatmap.heatmap import Heatmap
 from napari_wsi_heatmap.states import count_states
 
 if TYPE_CHECKING:

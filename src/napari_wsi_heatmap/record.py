@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_wsi_heatmap.heatmap import frame_to_json
+from napari_wsi_heatmap.frame import frame_to_json
 from napari_wsi_heatmap.mismatch import digest
 from napari_wsi_heatmap.models.arithmetic import describe_arithmetic
 from napari_wsi_heatmap.report import failed_line

@@ -25,6 +25,13 @@ def watch(thread: Thread) -> None:
     _watched.add(thread)
 
 
+def interrupt(thread: Thread) -> None:
+    """End a thread at its next step in Python, whatever it is doing: only as Python ends."""
+    if thread.is_alive() and sys.implementation.name == "cpython":
+        raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+        raise_in(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+
+
 def _sleep_rather_than_abort() -> None:
     if sys.platform != "linux" or sys.version_info >= (3, 14):  # nothing is unwound there
         return

@@ -202,7 +202,8 @@ def _rows_at(table: NDArray[Any], at: NDArray[np.float64]) -> NDArray[np.float64
 def tissue_at_centre(tissue: TissueMask, grid: WindowGrid) -> Mask:
     """Whether each window's centre lies on tissue, (Y, X)."""
     if tissue.polygons is not None:
-        centres = [span.mean(1) for span in grid.spans_level0]
+        # Of an odd window WSInfer, whose rule this is, rounds the half to a whole pixel.
+        centres = [span[:, 0] + np.round(np.ptp(span[0]) / 2) for span in grid.spans_level0]
         return inside_polygons(tissue.polygons, centres[0], centres[1])
     assert tissue.mask is not None
     rows, cols = (

@@ -159,6 +159,11 @@ class Workers:
             thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
+    def interrupt(self) -> None:
+        """Break off what is at hand, as Python ends: it would be in the way of what is saved."""
+        for thread in self._threads:
+            strays.interrupt(thread)
+
     def join(self) -> None:
         """Wait until all threads have ended, however long that takes."""
         for thread in self._threads:

@@ -102,6 +102,9 @@ def test_the_difference_is_seen_first_in_colours_about_0(start, viewer):
     job.wait()
     layer = job.layers[2]
     assert visible(viewer) == ["pink", DIFFERENCE]
+    assert [each.colorbar.visible for each in job.layers] == [False, False, True]
+    job.layer.visible = True
+    assert job.layer.colorbar.visible
     low, high = layer.contrast_limits
     assert low == -high < 0
     below, middle, above = layer.colormap.map(np.array([0.0, 0.5, 1.0]))[:, :3]

@@ -19,6 +19,7 @@ from napari_wsi_heatmap._napari.fields import (
 )
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.marked_tissue import marked_tissue
+from napari_wsi_heatmap._napari.model_field import ModelField
 from napari_wsi_heatmap._napari.model_list import MODELS
 from napari_wsi_heatmap._napari.more_fields import DEFAULTS
 from napari_wsi_heatmap._napari.region import drawn_region, on_slide, view_box
@@ -61,7 +62,8 @@ class SettingsForm(Container):
         self._viewer = viewer
         self._filled: tuple[Any, ...] = ()
         self._slide = choice("slide", self._slides)
-        self._model = choice("model", lambda _: MODELS.names)
+        self._models = ModelField()
+        self._model = self._models.chosen
         self._about = text_line("about", label=" ")
         self._window = number(
             "window", "the model's own", "px: side of what the model sees; or 224 x 112"
@@ -83,7 +85,7 @@ class SettingsForm(Container):
         self._out.tooltip = "Folder for <slide>-<model>.zarr; a run found there goes on."
         super().__init__(
             widgets=[
-                self._slide, self._model, self._about, self._window, self._stride, self._scale,
+                self._slide, self._models, self._about, self._window, self._stride, self._scale,
                 self._mpp, self._level, self._colours, self._tissue, self._threshold,
                 self._counted, self._region, self._device, self._out,
             ],

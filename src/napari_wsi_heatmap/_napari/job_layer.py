@@ -81,7 +81,8 @@ class JobLayer:
         self._live = LiveLayer(live_map, slide_layer, metadata)
         self._map: LiveMap | None = live_map  # until the end: it holds more than is shown then
         self._failed: FailedLayer | None = None
-        self._put_once = False
+        self._put_once = self._has_bar = False
+        self._live.layer.events.visible.connect(self._on_visible)
 
     @property
     def channel(self) -> int:
@@ -127,8 +128,6 @@ class JobLayer:
         if self.layer is None:
             self.layer, self.heatmap = self._live.layer, self._map.heatmap
             self.layer.visible = self._seen
-            if not self._in_dock():
-                self.show_colorbar()
         if self.there:
             self._live.refresh()
             self._show_failed(self._map.failed)
@@ -160,9 +159,16 @@ class JobLayer:
         QTimer.singleShot(COLORBAR_MS, self.show_colorbar)
 
     @guarded
+    def _on_visible(self, event: Any) -> None:
+        if self._map is None or not self._in_dock():
+            self.show_colorbar()
+
+    @guarded
     def show_colorbar(self) -> None:
-        """Show napari's colour bar on the canvas."""
+        """Show napari's colour bar on the canvas, once the layer is seen: making one takes time."""
         viewer = self._watch.viewer
-        if viewer is not None and self.layer is not None and self.layer in viewer.layers:
+        seen = self.layer is not None and self.layer.visible and self.there
+        if viewer is not None and seen and not self._has_bar:
+            self._has_bar = True
             paint_later(viewer, STEP_MS)
             self.layer.colorbar.visible = True

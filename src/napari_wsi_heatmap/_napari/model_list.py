@@ -76,6 +76,9 @@ class ModelList:
         """One line about a model."""
         if name in BUILTIN:
             return BUILTIN[name]
+        source = getattr(self.spec(name), "source", None)  # of a model that came from a file
+        if source is not None:
+            return f"file: {source.path}"
         return f"handed over in Python: {_readable(self.spec(name))}"
 
     def facts(self, name: str) -> ModelFacts | None:

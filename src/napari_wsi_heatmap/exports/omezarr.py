@@ -4,7 +4,8 @@ A group of Zarr 2: the map as multiscales, float32, NaN where nothing was comput
 the store (centres of cells, in µm). States and features are not in it. Attribute
 ``napari-wsi-heatmap`` says what it was made from.
 
-Memory bound: the map, and its quarter.
+Memory bound: the map, its quarter, and both compressed: zarr writes by several threads, which go
+on for a while when one of them finds the disk full, so they write to memory.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def write(heatmap: Heatmap, path: Path, *, slide: Slide | None = None) -> None:
     """
     import zarr
 
-    group = zarr.open_group(store=str(path), mode="a", zarr_format=2)
+    chunks: dict[str, Any] = {}
+    group = zarr.open_group(store=zarr.storage.MemoryStore(chunks), mode="a", zarr_format=2)
     values, levels = heatmap.values, ["0"]
     _add(group, levels[0], values)
     while max(values.shape[1:]) > SMALLEST:
@@ -51,6 +53,10 @@ def write(heatmap: Heatmap, path: Path, *, slide: Slide | None = None) -> None:
         _add(group, levels[-1], values)
     described = multiscale(heatmap.frame, levels, heatmap.run["model"]["name"])
     group.attrs.update({"multiscales": [{"version": VERSION, **described}], KEY: _about(heatmap)})
+    for key, data in chunks.items():
+        file = path / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data.to_bytes())
 
 
 def _add(group: Any, name: str, values: Any) -> None:

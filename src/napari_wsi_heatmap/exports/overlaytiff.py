@@ -62,9 +62,9 @@ def write(
     options = OPTIONS | {"software": f"{KEY} {__version__}"}
     with TiffWriter(path) as file:
         for level, picture in enumerate(_levels(drawn.picture)):
-            about = {"description": json.dumps(_placement(drawn))} if level == 0 else {}
-            about |= {"subfiletype": 1} if level else {}
-            file.write(picture, **options, **about, **_resolution(pixel, 2**level))
+            about = None if level else json.dumps(_placement(drawn))
+            options |= {"description": about, "subfiletype": int(level > 0)}
+            file.write(picture, **options, **_resolution(pixel, 2**level))
 
 
 def _levels(picture: Rgb) -> Iterator[Rgb]:

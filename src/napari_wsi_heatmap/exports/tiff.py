@@ -11,6 +11,7 @@ Memory bound: the map, and its quarter.
 from __future__ import annotations
 
 import json
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap import __version__
@@ -67,9 +68,12 @@ def _levels(side: int) -> int:
 
 def _metadata(heatmap: Heatmap) -> dict[str, Any]:
     channels = {"Name": list(heatmap.names)}
+    about = json.dumps(_placement(heatmap))
     placed = {
+        "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, about)),  # else one of this machine's
+        "Creator": f"{KEY} {__version__}",
         "Name": heatmap.run["model"]["name"],
-        "Description": json.dumps(_placement(heatmap)),
+        "Description": about,
     }
     return {"axes": "CYX", "Channel": channels, **placed, **_micrometres(heatmap)}
 

@@ -67,7 +67,9 @@ def _is_hub(spec: Any) -> bool:
 
 
 def _is_zoo(spec: Any) -> bool:
-    return isinstance(spec, (str, os.PathLike)) and Path(spec, "config.json").is_file()
+    if not isinstance(spec, (str, os.PathLike)):
+        return False
+    return os.path.isfile(os.path.join(os.path.expanduser(os.fspath(spec)), "config.json"))
 
 
 def _is_ready(spec: Any) -> bool:
@@ -121,7 +123,9 @@ def load_model(
     Parameters
     ----------
     spec : str, path, nn.Module, callable or HeatmapModel
-        Name of a builtin model; or a model file: safetensors, state dict, TorchScript, .pt2; or
+        Name of a builtin model or of a foundation encoder (`models.encodertable`); or a model
+        file: safetensors, state dict, TorchScript, .pt2; or a folder of the WSInfer zoo; or
+        ``hf://owner/name@<40 hex digits>``, a repository of either at a pinned revision; or
         anything callable that maps (N, 3, H, W) float32 RGB in 0…1 to (N,), (N, C), (N, C, h, w),
         or a tuple or dict of these; or a model already made, which is copied if it is to be
         changed.
@@ -147,7 +151,7 @@ def load_model(
         Architecture that a file of weights belongs to: a name of timm, or the layers.
     weights : path, optional
         File of weights for the nn.Module in `spec`, which gets them, or for the architecture of
-        timm that `spec` names.
+        timm or the encoder that `spec` names; of an encoder also ``hf://owner/name@<40 hex>``.
     output_stride : float, optional
         Pixels of the window per cell of a dense output.
     batch_size : int, optional
@@ -201,7 +205,7 @@ def _refusal(spec: Any) -> ModelLoadError:
             do="hand over a builtin name, an nn.Module or a callable",
         )
     text = os.fspath(spec)
-    close = difflib.get_close_matches(text.lower(), BUILTIN, n=1)
+    close = difflib.get_close_matches(text.lower(), [*BUILTIN, *ENCODERS], n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return ModelLoadError(
         f"no model {text!r}", do=f"{hint}The builtin ones are {', '.join(BUILTIN)}"

@@ -56,9 +56,7 @@ def encoder_model(spec: str, *, arch: str | None = None, **settings: Any) -> Enc
     repository = HubRepository.of(spec)
     name = arch or encoder_in(repository.owner, repository.name)
     if name not in ENCODERS:
-        raise ModelLoadError(
-            f"no encoder {name!r}", spec, f"there are {', '.join(ENCODERS)}"
-        )
+        raise ModelLoadError(f"no encoder {name!r}", spec, f"there are {', '.join(ENCODERS)}")
     return load_encoder(repository.fetched(ENCODERS[name].file), name, **settings)
 
 
@@ -139,7 +137,7 @@ class EncoderModel(FileModel):
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
         """Feature vectors (N, D) and their norms (N,)."""
-        vectors = POOLS[self.encoder.pool](self.net(batch), self.encoder.prefix).float()
+        vectors = POOLS[self.encoder.pool](self.module(batch), self.encoder.prefix).float()
         if vectors.shape[1:] != (self.encoder.dim,):
             raise ModelOutputError(
                 f"the encoder gave {tuple(vectors.shape)}, not (N, {self.encoder.dim})",

@@ -68,6 +68,10 @@ class ExportedModel(FileModel):
         self._program = move_to_device_pass(self._program, device)
         self._module, self._device = _module(self._program), device
 
+    def restore(self) -> None:
+        """Free the device's memory."""
+        self.to(torch.device("cpu"))
+
 
 def load_exported(
     path: str | os.PathLike[str], *, trust: Trust = None, **settings: Any

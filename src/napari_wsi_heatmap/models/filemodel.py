@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.models.base import HeatmapModel
+from napari_wsi_heatmap.models.callables import ModuleMode
 from napari_wsi_heatmap.models.identity import module_sha256
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class FileModel(HeatmapModel):
         self._chosen: dict[str, Any] = {}
         self._spec: dict[str, Any] | None = None
         self._own_transform: Any = None
+        self._before: ModuleMode | None = None
         self.settle(**settings)
 
     def settle(self, **settings: Any) -> None:
@@ -74,8 +76,15 @@ class FileModel(HeatmapModel):
         return self._module(batch)
 
     def to(self, device: torch.device) -> None:
-        """Move the layers to `device`."""
+        """Move the layers to `device`; `restore` brings them back."""
+        self._before = self._before or ModuleMode.borrow(self._module)
         self._module.to(device)
+
+    def restore(self) -> None:
+        """Free the device's memory: the layers go back to where they were."""
+        if self._before is not None:
+            self._before.restore()
+            self._before = None
 
     def spec(self) -> dict[str, Any] | None:
         """What `load_again` makes the model from, as JSON; None if a part came from Python."""

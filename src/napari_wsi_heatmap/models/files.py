@@ -1,29 +1,31 @@
-"""Model files of all kinds: what each is decides its content, and who loads it this table."""
+"""Model files of all kinds: what each is decides its content, and who loads it this table.
+
+A file that is none is refused without importing torch.
+"""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from napari_wsi_heatmap.errors import ModelLoadError
-from napari_wsi_heatmap.models.exported import load_exported
-from napari_wsi_heatmap.models.known import load_known
 from napari_wsi_heatmap.models.sniff import EXPORTED, TORCHSCRIPT, sniff
-from napari_wsi_heatmap.models.statedict import load_arch
-from napari_wsi_heatmap.models.torchscript import TorchScriptModel
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
 
     from napari_wsi_heatmap.models.base import HeatmapModel
     from napari_wsi_heatmap.models.trust import Trust
 
-CODE: dict[str, Callable[..., HeatmapModel]] = {
-    TORCHSCRIPT: TorchScriptModel,
-    EXPORTED: load_exported,
+CODE: Final = {
+    TORCHSCRIPT: ("napari_wsi_heatmap.models.torchscript", "TorchScriptModel"),
+    EXPORTED: ("napari_wsi_heatmap.models.exported", "load_exported"),
 }
-"""Kinds that are code, and need consent."""
+"""Kinds that are code and need consent: module and name of what loads them."""
+KNOWN: Final = ("napari_wsi_heatmap.models.known", "load_known")
+"""What makes a model of weights of this package's own architectures, and None of others."""
+DATA: Final = ("napari_wsi_heatmap.models.statedict", "load_arch")
 
 
 def load_file(
@@ -51,8 +53,23 @@ def load_file(
     path = Path(spec).expanduser()
     kind = sniff(path)
     if kind not in CODE:
-        return load_known(path, arch, **settings) or load_arch(path, arch, **settings)
+        known = _made(KNOWN, path, arch=arch, **settings)
+        return known or _made(DATA, path, arch=arch, **settings)
     if arch is not None:
         what = f"a {kind} file has its own architecture"
         raise ModelLoadError(what, path, "leave arch= away")
-    return CODE[kind](path, trust=trust, **settings)
+    return _made(CODE[kind], path, trust=trust, **settings)
+
+
+def is_weights(spec: str | os.PathLike[str]) -> bool:
+    """Whether a file holds weights alone; nothing of it is loaded."""
+    try:
+        return sniff(Path(spec).expanduser()) not in CODE
+    except ModelLoadError:
+        return False
+
+
+def _made(maker: tuple[str, str], path: Path, **settings: Any) -> HeatmapModel:
+    module, name = maker
+    made = getattr(importlib.import_module(module), name)(path, **settings)
+    return cast("HeatmapModel", made)

@@ -71,8 +71,8 @@ class HubRepository:
         """
         folder = _folder(owner, name)
         main = folder / "refs" / "main"
-        if main.is_file():
-            return cls(owner, name, main.read_text().strip())
+        if main.is_file() and PINNED.fullmatch(revision := main.read_text().strip()):
+            return cls(owner, name, revision)
         revisions = sorted(path.name for path in folder.glob("snapshots/*") if path.is_dir())
         if len(revisions) > 1:
             raise ModelLoadError(

@@ -41,6 +41,7 @@ _BEGINNINGS: Final = (
     (rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!", "a packed archive", "unpack it"),
     (rb".{257}ustar", "a tar archive", "unpack it, or " + SAVE),
     (rb"\x80[\x02-\x05]", PICKLE, SAVE),
+    (rb"\(?S['\"]", PICKLE, SAVE),
     (rb"[(\]}l]*[ci][a-z_][\w.]*\r?\n\w[\w.]*\r?\n", PICKLE, SAVE),
     (rb"[\x08][\x01-\x0f].{0,3}[\x12\x3a]", "an ONNX or protobuf file", "convert it to torch"),
     (rb"\x7fELF|MZ|#!", "a program, no model", "choose a model file"),

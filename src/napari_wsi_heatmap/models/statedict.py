@@ -130,17 +130,21 @@ def _of_timm(arch: str, state: State, path: Path) -> tuple[torch.nn.Module, dict
     with torch.device("meta"):  # names only: no memory
         names = timm.create_model(arch, pretrained=False).state_dict()
     stated = timm.get_pretrained_cfg(arch)
-    classes = _classes(without_prefix(state, names), stated.classifier)
-    module = timm.create_model(arch, pretrained=False, num_classes=classes)
+    classes = _classes(without_prefix(state, names), names, stated.classifier)
+    module = timm.create_model(arch, pretrained=False, **classes)
     size = stated.input_size[1:]
     return module, {"window": size, "transform": Normalize(stated.mean, stated.std)}
 
 
-def _classes(state: State, classifier: Any) -> int:
-    """Number of rows of the head's weight; 0 if there is no head."""
+def _classes(state: State, names: State, classifier: Any) -> dict[str, int]:
+    """Number of rows of the head's weight; 0 if there is no head, nothing if it is another."""
     head = classifier if isinstance(classifier, str) else next(iter(classifier or ()), "")
-    weight = state.get(f"{head}.weight")
-    return 0 if weight is None or not weight.ndim else len(weight)
+    weight, usual = state.get(f"{head}.weight"), names.get(f"{head}.weight")
+    if weight is None:
+        return {"num_classes": 0}
+    # Of a head of another width nobody knows how much memory it would take: the file is refused.
+    fits = usual is not None and weight.shape[1:] == usual.shape[1:] and weight.numel() > 0
+    return {"num_classes": len(weight)} if fits else {}
 
 
 def imported_timm(wanted: str) -> Any:
@@ -152,7 +156,7 @@ def imported_timm(wanted: str) -> Any:
         If it is absent, or broken beside this torch.
     """
     try:
-        import timm  # type: ignore[import-not-found,unused-ignore]
+        import timm
     except ImportError as error:
         if error.name == "timm":
             do = "install napari-wsi-heatmap[encoders], or hand over the nn.Module with weights="

@@ -104,6 +104,8 @@ def _read_archive(path: Path, file: BinaryIO) -> Any:
 
 def _check_members(path: Path, members: list[Member], size: int) -> None:
     """Refuse an archive that would grow when it is unpacked: `torch.save` never compresses."""
+    if len({member.full_name for member in members}) < len(members):
+        raise ModelLoadError("the zip archive has two members of one name", path, "refused")
     if not all(member.stored for member in members):
         raise ModelLoadError("the zip archive of weights is compressed", path, SAVE)
     if sum(member.size for member in members) > size:

@@ -76,7 +76,7 @@ class VaeModel(FileModel):
     window = (SIDE, SIDE)
     features = LATENT
     output = ERROR
-    names = (ERROR,)
+    names: tuple[str, ...] | None = (ERROR,)
 
     def __init__(
         self, state: Mapping[str, Tensor], *, path: Path | None = None, **settings: Any

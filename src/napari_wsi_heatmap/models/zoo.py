@@ -51,7 +51,9 @@ def zoo_model(spec: Any, *, trust: Trust = None, **settings: Any) -> FileModel:
     UntrustedModelError
         Without consent.
     """
-    address, name, config, weights = _from_hub(spec) if is_hub(spec) else _from_folder(Path(spec))
+    address, name, config, weights = (
+        _from_hub(spec) if is_hub(spec) else _from_folder(Path(spec).expanduser())
+    )
     code = read_code(weights, TORCHSCRIPT, trust)
     transform = None if config.mean is None else Normalize(config.mean, config.std or ())
     stated = {

@@ -130,13 +130,16 @@ def _size(resize: dict[str, Any] | None) -> int | None:
 def _statistics(normalize: dict[str, Any] | None) -> Statistics:
     if normalize is None:
         return None, None
-    mean, std = (normalize.get(key) for key in ("mean", "std"))
-    for values in (mean, std):
-        if not isinstance(values, list) or len(values) != 3:
-            raise ValueError("mean and std of Normalize must be three numbers each")
-    if not all(_is_number(v) for v in [*mean, *std]) or min(std) <= 0:  # type: ignore[misc]
-        raise ValueError("mean and std of Normalize must be numbers, std above 0")
-    return tuple(map(float, mean)), tuple(map(float, std))  # type: ignore[arg-type]
+    mean, std = (_three(normalize.get(key)) for key in ("mean", "std"))
+    if min(std) <= 0:
+        raise ValueError("std of Normalize must be above 0")
+    return mean, std
+
+
+def _three(values: Any) -> tuple[float, ...]:
+    if not isinstance(values, list) or len(values) != 3 or not all(map(_is_number, values)):
+        raise ValueError("mean and std of Normalize must be three numbers each")
+    return tuple(map(float, values))
 
 
 def _whole(key: str, value: Any) -> int:

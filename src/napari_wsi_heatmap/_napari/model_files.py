@@ -1,0 +1,92 @@
+"""Model files that somebody chooses in the dock: loaded in a thread, asked about, then offered."""
+
+from __future__ import annotations
+
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QFileDialog, QInputDialog
+
+from napari_wsi_heatmap._napari.consent import consents
+from napari_wsi_heatmap._napari.model_list import MODELS
+from napari_wsi_heatmap._napari.off_gui import off_gui
+from napari_wsi_heatmap.errors import UntrustedModelError
+from napari_wsi_heatmap.models import load_model
+from napari_wsi_heatmap.models.files import is_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qtpy.QtWidgets import QWidget
+
+FILES = "Models (*.safetensors *.pt *.pth *.pt2 *.bin *.ckpt *.ts config.json);;All files (*)"
+CONFIG = "config.json"
+ARCHITECTURE = "The file holds weights alone. Of which architecture, as timm calls it?"
+_NEEDS_ARCH = object()
+
+
+def choose_model_file(parent: QWidget | None, then: Callable[[str], None]) -> None:
+    """Ask for a model file, and add it; the config of a zoo's folder stands for the folder."""
+    chosen, _ = QFileDialog.getOpenFileName(parent, "Model file", "", FILES)
+    if chosen:
+        path = Path(chosen)
+        add_model_file(path.parent if path.name == CONFIG else path, parent, then)
+
+
+def add_model_file(
+    path: Path, parent: QWidget | None, then: Callable[[str], None], **options: Any
+) -> None:
+    """Load a model file in a thread and offer it.
+
+    Parameters
+    ----------
+    path : Path
+    parent : QWidget, optional
+        What a question belongs to: consent to code, or the architecture of weights.
+    then : callable
+        Gets the name under which the dock offers it.
+    **options
+        For `load_model`.
+    """
+
+    def loaded(result: Any) -> None:
+        if result is _NEEDS_ARCH:
+            arch, given = QInputDialog.getText(parent, "Architecture", ARCHITECTURE)
+            if given and arch.strip():
+                add_model_file(path, parent, then, arch=arch.strip())
+        elif isinstance(result, UntrustedModelError):
+            if consents(parent, result):
+                add_model_file(path, parent, then, trust=result.sha256)
+        else:
+            name = _free_name(result)
+            MODELS.register(name, result)
+            then(name)
+
+    off_gui(lambda: _load(path, options), loaded, "The model cannot be loaded")
+
+
+def _load(path: Path, options: dict[str, Any]) -> Any:
+    """The model, or what must be asked before."""
+    if "arch" not in options and is_weights(path):
+        return _NEEDS_ARCH
+    try:
+        return load_model(path, **options)
+    except UntrustedModelError as error:
+        if "trust" in options:  # the file has changed since the question
+            raise
+        return error
+
+
+def _free_name(model: Any) -> str:
+    """The model's name, or where another has it, with a number."""
+    numbered = (f"{model.name} {n}" for n in count(2))
+    return next(name for name in chain([model.name], numbered) if _is_free(name, model))
+
+
+def _is_free(name: str, model: Any) -> bool:
+    """Whether nothing has the name, or an earlier reading of the same file."""
+    if name not in MODELS.names:
+        return True
+    source = getattr(MODELS.spec(name), "source", None)
+    return source is not None and source.path == model.source.path
