@@ -67,7 +67,7 @@ CASES = (
     Case("light model, stride 224", 224),
     Case("light model, stride 56", 56),
     Case("light model, windows of 448 px resized to 224, stride 448", 448, 448),
-    Case("heavy model (ResNet-50), stride 224", 224, heavy=True, batch=16, share=0.4),
+    Case("heavy model (ResNet-50), stride 224", 224, heavy=True, batch=16, share=0.43),
 )
 
 

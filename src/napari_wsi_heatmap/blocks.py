@@ -29,8 +29,16 @@ def region_side(tile: tuple[int, int], nbytes: int) -> int:
     return max(1, min(max(REGION_SIDE, 2 * max(tile)), math.isqrt(nbytes // 3)))
 
 
-def region_cells(grid: WindowGrid, most: int | None, side: int = REGION_SIDE) -> tuple[int, int]:
-    """Number of windows down and across a region of about `side` px, `most` in all."""
+def region_cells(
+    grid: WindowGrid,
+    most: int | None,
+    side: int = REGION_SIDE,
+    tile: tuple[int, int] = (1, 1),
+) -> tuple[int, int]:
+    """Number of windows down and across a region of about `side` px, `most` in all.
+
+    Where that is possible regions begin where tiles do: then fewer tiles belong to several.
+    """
     down, across = (
         max(1, (side - k) // s + 1)
         for k, s in zip(grid.spec.footprint, grid.spec.stride, strict=True)
@@ -38,7 +46,18 @@ def region_cells(grid: WindowGrid, most: int | None, side: int = REGION_SIDE) ->
     if most is not None and down * across > most:
         down = min(down, max(1, math.isqrt(most)))
         across = min(across, max(1, most // down))
+    down, across = (
+        _aligned(cells, s, t)
+        for cells, s, t in zip((down, across), grid.spec.stride, tile, strict=True)
+    )
     return down, across
+
+
+def _aligned(cells: int, stride: int, tile: int) -> int:
+    """The largest number from half of `cells` on that is a whole number of tiles, or `cells`."""
+    step = tile // math.gcd(stride, tile)
+    aligned = cells // step * step
+    return aligned if 2 * aligned > cells else cells
 
 
 def block_cells(grid: WindowGrid, cells: tuple[int, int], axis: int) -> int:

@@ -190,10 +190,11 @@ class CachedSlide:
         """
         if margin is None:
             return set()
+        shape = self.slide.levels[level].shape
         rows, cols = (
-            range(max(0, -(-(start + margin) // tile)), (min(whole, start + side) - margin) // tile)
+            _tiles_within(start, side, margin, tile, whole)
             for start, side, tile, whole in zip(
-                at, out.shape, self._tiles[level], self.slide.levels[level].shape, strict=False
+                at, out.shape, self._tiles[level], shape, strict=False
             )
         )
         inner = {(row, col) for row in rows for col in cols}
@@ -201,8 +202,9 @@ class CachedSlide:
             return set()
         (tile_h, tile_w), (y, x) = self._tiles[level], (rows[0], cols[0])
         top, left = y * tile_h - at[0], x * tile_w - at[1]
-        part = out[top : top + tile_h * len(rows), left : left + tile_w * len(cols)]
-        self.slide.read_into(level, y * tile_h, x * tile_w, part)
+        bottom = min(shape[0], tile_h * rows.stop) - at[0]
+        right = min(shape[1], tile_w * cols.stop) - at[1]
+        self.slide.read_into(level, y * tile_h, x * tile_w, out[top:bottom, left:right])
         self.cache.misses += len(inner)
         return inner
 
@@ -229,6 +231,16 @@ class CachedSlide:
         return self.slide.read_region(
             level, y, x, min(tile_h, level_h - y), min(tile_w, level_w - x)
         )
+
+
+def _tiles_within(start: int, side: int, margin: int, tile: int, whole: int) -> range:
+    """Tiles of an axis that lie in a box, and not in the margin that it shares with others.
+
+    At the border of the level there are no others.
+    """
+    first = 0 if start <= 0 else -(-(start + margin) // tile)
+    end = start + side
+    return range(first, -(-whole // tile) if end >= whole else (end - margin) // tile)
 
 
 def _cache_tile(tile: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from napari_wsi_heatmap.cachedslide import CachedSlide
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.ending import Ending
 from napari_wsi_heatmap.errors import HeatmapError, StoreFullError
+from napari_wsi_heatmap.handover import quick_handover
 from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.order import GridOrder
 from napari_wsi_heatmap.pacing import (
@@ -80,7 +81,7 @@ class Run:
         self._computed = 0
         self._tick, self._watch = time.monotonic(), SlideWatch(self.plan.slide)
         settings, plans = self.plan.settings, [share.plan for share in shares]
-        self._tiles = TileCache(settings.memory_bytes // 4)
+        self._tiles = TileCache(settings.memory_bytes // 8)
         slide = CachedSlide(self.plan.slide, self._tiles)
         tile = slide.tile_shape(self.plan.grid.spec.level)
         self._order = GridOrder(
@@ -123,7 +124,7 @@ class Run:
         Closing the generator, cancelling, an error, the end, or the end of Python all leave the
         store complete up to the last piece, with the reason in its record.
         """
-        with self._session() as workers:
+        with quick_handover(), self._session() as workers:
             for done in workers:
                 if not self._go_on(done):
                     return

@@ -116,7 +116,7 @@ class GridOrder:
         self._costs = costs
         self._lock, self._small = threading.Lock(), SMALL_ONES
         self._viewport = viewport
-        self._cells = region_cells(grid, most, region_side(tile, region_bytes))
+        self._cells = region_cells(grid, most, region_side(tile, region_bytes), tile)
         self._drawn: Iterator[Region] = iter(())
         self._looked_at: Iterator[Region] = iter(())
         self._current: Iterator[Region] = iter(())

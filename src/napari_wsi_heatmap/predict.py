@@ -104,6 +104,7 @@ class Predictor:
         self._window, self._resize, self.dtype = window, resize, DTYPES[precision]
         self._layout = best_layout(model, device)
         self._may_compile, self.use_compiled = compile, False
+        self._few = model.few(12 * window[0] * window[1]) if device.type == "cpu" else None
         self._twin: HeatmapModel | None = None
         self._arrays = ReusedArrays()
         self._most: int | None = None  # windows in a batch, once memory ran out
@@ -133,7 +134,8 @@ class Predictor:
 
     def as_it_is(self, batch: torch.Tensor) -> torch.Tensor:
         """Rows of (N, 3, H, W) float32 on the device, in the layout that suits the model."""
-        return self.model.rows(batch.contiguous(memory_format=self._layout))
+        parts = torch.split(batch.contiguous(memory_format=self._layout), self._few or len(batch))
+        return _together([self.model.rows(part) for part in parts])
 
     def _compiled(self, batch: torch.Tensor) -> torch.Tensor:
         if self._twin is None:
@@ -145,9 +147,14 @@ class Predictor:
         """`as_it_is` by the compiled model, if that is wanted; it raises where it cannot be."""
         return self._compiled if self._may_compile else None
 
+    @property
+    def _at_a_time(self) -> int | None:
+        """Windows that are prepared and computed together; None: a batch."""
+        return None if self.use_compiled else self._few
+
     def see(self, patches: torch.Tensor) -> Seen:
         """Prepare a batch of (B, 3, kh, kw) uint8; no model is called."""
-        if self._most is not None:  # part by part, then
+        if self._most is not None or self._at_a_time:
             return Seen(patches, None)
         try:
             return Seen(patches, self.patches(patches))
@@ -178,7 +185,7 @@ class Predictor:
             what it returns cannot be placed.
         """
         halvings: list[Halving] = []
-        if seen.patches is None and self._most is None:
+        if seen.patches is None and self._most is None and not self._at_a_time:
             halvings.append(self._halve(0, len(seen.stored)))
         size = min(self._most or len(seen.stored), len(seen.stored))
         parts: list[torch.Tensor] = []
@@ -192,7 +199,7 @@ class Predictor:
             else:
                 parts.append(rows[: n - done])
                 done += size
-        return _to_host(parts[0] if len(parts) == 1 else torch.cat(parts), tuple(halvings))
+        return _to_host(_together(parts), tuple(halvings))
 
     def __call__(
         self, patches: torch.Tensor, n: int, shape: tuple[int, ...]
@@ -222,7 +229,8 @@ class Predictor:
         call = self._compiled if self.use_compiled else self.as_it_is
         with inference(self.device, self.dtype):
             if seen.patches is None:
-                rows = call(self.patches(_part(seen.stored, first, size)))
+                stored = torch.split(_part(seen.stored, first, size), self._at_a_time or size)
+                rows = _together([call(self.patches(part)) for part in stored])
             else:
                 rows = call(_part(seen.patches, first, size))
         if rows.shape[1:] != shape:
@@ -232,6 +240,10 @@ class Predictor:
                 f"it must stay {shape}, as in the dry run",
             )
         return rows.detach().to(torch.float32)
+
+
+def _together(parts: list[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def to_unit(

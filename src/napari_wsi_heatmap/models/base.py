@@ -98,6 +98,13 @@ class HeatmapModel(abc.ABC):
     def restore(self) -> None:  # noqa: B027 - nor to put back
         """Put back what `to` changed. Nothing to do for a plain function."""
 
+    def few(self, nbytes: int) -> int | None:
+        """How many windows of so many bytes to hand over at a time on a CPU; None: a batch.
+
+        Only for models of which a window gets the same bits in company of any number.
+        """
+        return None
+
     @property
     def replicable(self) -> bool:
         """Whether several devices can have one each."""

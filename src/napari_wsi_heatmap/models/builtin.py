@@ -66,11 +66,11 @@ class BuiltinModel(HeatmapModel):
         core = f"{self.name} {self.net.version} {self.net.extra_repr()}"
         return self._digest(hashlib.sha256(core.encode()).hexdigest())
 
+    def few(self, nbytes: int) -> int | None:
+        """As many as stay in a core's cache, with what is made of them on the way."""
+        return max(1, CACHE_BYTES // nbytes)
+
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Apply the formula; (N, 1)."""
-        if batch.device.type != "cpu":
-            values: torch.Tensor = self.net(batch)
-            return values
-        # A few windows at a time: what is made of them on the way stays in the core's cache.
-        few = max(1, CACHE_BYTES // max(1, batch[0].nbytes))
-        return torch.cat([self.net(part) for part in torch.split(batch, few)])
+        values: torch.Tensor = self.net(batch)
+        return values

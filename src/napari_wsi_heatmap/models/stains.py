@@ -18,7 +18,7 @@ STAINS: Final = {
 """Optical density in R, G, B of each stain: Ruifrok & Johnston 2001, table of stain vectors."""
 
 FACTORS: Final = 8
-"""Values of which the product is taken before the logarithm."""
+"""Values of which the product is taken before the logarithm; a power of two."""
 
 LIMITS: Final = {"hematoxylin": (0.0, 0.6), "eosin": (0.0, 0.3), "dab": (0.0, 0.6)}
 """Window means as they occur on well stained tissue."""
@@ -63,11 +63,14 @@ def mean_log(x: Tensor) -> Tensor:
     float32 ends.
     """
     height, width = x.shape[2:]
-    rows = height // FACTORS
-    products, rest = x[:, :, :rows], x[:, :, FACTORS * rows :]
-    for n in range(1, FACTORS):
-        products *= x[:, :, n * rows : (n + 1) * rows]
-    total = products.log_().sum((2, 3)) + rest.log_().sum((2, 3))
+    whole = height // FACTORS * FACTORS
+    products, rest = x[:, :, :whole], x[:, :, whole:]
+    while products.shape[2] > height // FACTORS:  # halved, and multiplied with the other half
+        products, others = products.chunk(2, 2)
+        products *= others
+    total = products.log_().sum((2, 3))
+    if rest.shape[2]:
+        total += rest.log_().sum((2, 3))
     return total.div_(height * width)
 
 
