@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import pickle
 import struct
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from made_files import Small
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Reduced:
@@ -27,7 +30,7 @@ def payloads(canary: Path) -> dict[str, bytes]:
     touch = f"touch '{canary}'"
     python = f"open({str(canary)!r}, 'w').close()"
     text = [_text(word) for word in ("posix", "system", touch)]
-    made = {
+    return {
         "os-system": pickle.dumps(Reduced(os.system, touch), 2),
         "os-system-4": pickle.dumps(Reduced(os.system, touch), 4),
         "eval": pickle.dumps(Reduced(eval, python), 2),
@@ -55,7 +58,6 @@ def payloads(canary: Path) -> dict[str, bytes]:
         "no-end": b"\x80\x02}q\x00",
         "layers": pickle.dumps(Small(), 2),
     }  # fmt: skip
-    return made
 
 
 def _text(word: str) -> bytes:

@@ -16,6 +16,8 @@ import napari_wsi_heatmap as wh
 from made import mean_rgb, noise_slide
 from napari_wsi_heatmap.errors import ExportError, StoreFullError
 from napari_wsi_heatmap.exports import FORMATS, choose_format, export
+from napari_wsi_heatmap.heatmap import Heatmap
+from napari_wsi_heatmap.states import FAILED
 
 
 @contextmanager
@@ -141,6 +143,11 @@ class ExportContract:
         with files_of_at_most(64), pytest.raises(StoreFullError, match="cannot write: "):
             export(heatmap, path, **self.named)
         assert not list(path.parent.iterdir())
+
+    def test_a_map_of_which_nothing_is_done(self, heatmap, slide, path):
+        values, state = np.full_like(heatmap.values, np.nan), np.full_like(heatmap.state, FAILED)
+        nothing = Heatmap(values, state, heatmap.frame, heatmap.run, None, heatmap.features)
+        assert export(nothing, path, slide=slide, **self.named).exists()
 
     def test_leaves_no_other_file(self, heatmap, path):
         export(heatmap, path, **self.named)

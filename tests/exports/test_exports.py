@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 import napari_wsi_heatmap as wh
+from exports.contract import files_of_at_most
 from made import mean_grey, noise_slide
+from made_features import with_features
 from made_slides import noise, write_tiff
-from napari_wsi_heatmap.errors import ExportError
+from napari_wsi_heatmap.errors import ExportError, StoreFullError
 from napari_wsi_heatmap.exports import FORMATS, choose_format, export
 
 
@@ -61,6 +63,22 @@ def test_killed_in_the_middle_leaves_nothing_under_the_name(tmp_path, name):
     assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
     assert not path.exists()
     assert export(heatmap, path) == path  # what was left does not stand in the way
+
+
+@pytest.fixture(scope="module")
+def featured():
+    settings = {"window": 8, "tissue": "none", "progress": False}
+    return wh.compute_heatmap(noise_slide(300, 700), with_features(), **settings)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+@pytest.mark.parametrize("name", ["csv", "geojson", "h5", "stamp", "parquet", "overlay"])
+def test_a_disk_that_fills_up_half_way(tmp_path, featured, name):
+    path = tmp_path / "a"
+    with files_of_at_most(20_000), pytest.raises(StoreFullError, match="cannot write: "):
+        export(featured, path, format=name)
+    assert not list(tmp_path.iterdir())
+    assert export(featured, path, format=name).stat().st_size > 20_000
 
 
 def test_a_slide_is_not_taken_for_an_export(tmp_path):

@@ -11,9 +11,9 @@ from qtpy.QtWidgets import QFileDialog, QInputDialog
 from napari_wsi_heatmap._napari.consent import consents
 from napari_wsi_heatmap._napari.model_list import MODELS
 from napari_wsi_heatmap._napari.off_gui import off_gui
-from napari_wsi_heatmap.errors import UntrustedModelError
+from napari_wsi_heatmap.errors import ModelLoadError, UntrustedModelError
 from napari_wsi_heatmap.models import load_model
-from napari_wsi_heatmap.models.files import is_weights
+from napari_wsi_heatmap.models.files import NO_ARCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,14 +68,16 @@ def add_model_file(
 
 def _load(path: Path, options: dict[str, Any]) -> Any:
     """The model, or what must be asked before."""
-    if "arch" not in options and is_weights(path):
-        return _NEEDS_ARCH
     try:
         return load_model(path, **options)
     except UntrustedModelError as error:
         if "trust" in options:  # the file has changed since the question
             raise
         return error
+    except ModelLoadError as error:
+        if error.what != NO_ARCH:
+            raise
+        return _NEEDS_ARCH
 
 
 def _free_name(model: Any) -> str:

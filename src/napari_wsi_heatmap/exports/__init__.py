@@ -117,7 +117,8 @@ def export(
     format : str, optional
         Name of a format; default the first of the file's ending.
     overwrite : bool
-        Replace a file of that name also if no export of ours wrote it.
+        Replace a file of that name also if no export of ours wrote it. (csv and pdmcsv have no
+        place for a mark: any file with the same columns counts as ours.)
     **options
         See ``write`` of the format's module.
 

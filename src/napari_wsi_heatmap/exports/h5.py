@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_wsi_heatmap import __version__
+from napari_wsi_heatmap.exports.h5file import new_h5
 from napari_wsi_heatmap.exports.windows import (
     done_windows,
     feature_bands,
@@ -59,12 +59,9 @@ def write(
     ExportError
         If windows are not square, or there is no such output.
     """
-    import h5py
-
     chosen, side = channel_index(heatmap, channel), square_side(heatmap, path, "h5")
     windows = done_windows(heatmap)
-    with h5py.File(path, "w") as file:
-        file.attrs["generator"] = f"napari-wsi-heatmap {__version__}"
+    with new_h5(path) as file:
         coords = file.create_dataset("coords", data=windows.whole_xy)
         coords.attrs.update(_attributes(heatmap, side))
         file.create_dataset("attention_scores", data=windows.values[:, [chosen]])

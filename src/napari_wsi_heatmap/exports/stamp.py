@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsi_heatmap import __version__
 from napari_wsi_heatmap.errors import ExportError
 from napari_wsi_heatmap.exports.h5 import write_features
+from napari_wsi_heatmap.exports.h5file import new_h5
 from napari_wsi_heatmap.exports.windows import done_windows, square_side
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ def write(heatmap: Heatmap, path: Path, *, slide: Slide | None = None) -> None:
     ExportError
         If there are no features, no µm per pixel, or windows are not square.
     """
-    import h5py
-
     spec = heatmap.grid.spec
     if heatmap.features is None:
         raise ExportError("there are no features", path, "run a model that gives some")
@@ -54,8 +52,7 @@ def write(heatmap: Heatmap, path: Path, *, slide: Slide | None = None) -> None:
     square_side(heatmap, path, "STAMP")
     windows = done_windows(heatmap)
     micrometres = (windows.corners * spec.mpp)[:, ::-1]
-    with h5py.File(path, "w") as file:
-        file.attrs["generator"] = f"napari-wsi-heatmap {__version__}"
+    with new_h5(path) as file:
         file.attrs["stamp_version"] = STAMP_VERSION
         file.attrs["extractor"] = heatmap.run["model"]["name"]
         file.attrs["unit"] = "um"

@@ -6,8 +6,6 @@ import hashlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
-import torch
-
 from napari_wsi_heatmap.models.base import HeatmapModel
 from napari_wsi_heatmap.models.focus import Sharpness
 from napari_wsi_heatmap.models.nuclei import NucleiDensity
@@ -16,6 +14,8 @@ from napari_wsi_heatmap.models.tissue import TissueFraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import torch
 
 NETS: Final[dict[str, Callable[[], Any]]] = {
     "hematoxylin": partial(StainDensity, "hematoxylin"),

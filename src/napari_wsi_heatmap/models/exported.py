@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import warnings
 from pathlib import Path
@@ -53,11 +52,10 @@ class ExportedModel(FileModel):
         """Run the program on batches of a size that it takes."""
         return in_batches(self._module, batch, self._batches)
 
-    def replica(self) -> ExportedModel:
-        """Return a copy with layers of its own, for another device."""
-        twin = copy.copy(self)
-        twin._module = _module(self._program)
-        return twin
+    @property
+    def replicable(self) -> bool:
+        """False: torch moves a program from device to device in place, with all that share it."""
+        return False
 
     def to(self, device: torch.device) -> None:
         """Move the program to `device`: also where its graph names the one it was exported on."""

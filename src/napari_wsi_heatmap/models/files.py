@@ -6,6 +6,7 @@ A file that is none is refused without importing torch.
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -13,8 +14,6 @@ from napari_wsi_heatmap.errors import ModelLoadError
 from napari_wsi_heatmap.models.sniff import EXPORTED, TORCHSCRIPT, sniff
 
 if TYPE_CHECKING:
-    import os
-
     from napari_wsi_heatmap.models.base import HeatmapModel
     from napari_wsi_heatmap.models.trust import Trust
 
@@ -26,6 +25,7 @@ CODE: Final = {
 KNOWN: Final = ("napari_wsi_heatmap.models.known", "load_known")
 """What makes a model of weights of this package's own architectures, and None of others."""
 DATA: Final = ("napari_wsi_heatmap.models.statedict", "load_arch")
+NO_ARCH: Final = "a file of weights does not say of which architecture they are"
 
 
 def load_file(
@@ -50,7 +50,7 @@ def load_file(
     ModelLoadError
         If it is no model, is damaged, or does not fit; says what it is.
     """
-    path = Path(spec).expanduser()
+    path = _home_of(spec)
     kind = sniff(path)
     if kind not in CODE:
         known = _made(KNOWN, path, arch=arch, **settings)
@@ -64,9 +64,14 @@ def load_file(
 def is_weights(spec: str | os.PathLike[str]) -> bool:
     """Whether a file holds weights alone; nothing of it is loaded."""
     try:
-        return sniff(Path(spec).expanduser()) not in CODE
+        return sniff(_home_of(spec)) not in CODE
     except ModelLoadError:
         return False
+
+
+def _home_of(spec: str | os.PathLike[str]) -> Path:
+    """The path, "~" undone: where there is no such user it stays, and is no file."""
+    return Path(os.path.expanduser(spec))
 
 
 def _made(maker: tuple[str, str], path: Path, **settings: Any) -> HeatmapModel:

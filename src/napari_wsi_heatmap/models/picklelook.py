@@ -21,6 +21,8 @@ PLAIN = frozenset(
         "torch._tensor _rebuild_from_type_v2",
         "torch._utils _rebuild_parameter",
         "torch._utils _rebuild_tensor_v2",
+        "torch._utils _rebuild_tensor_v3",
+        "torch.storage UntypedStorage",
         "torch.nn.parameter Parameter",
         "torch.serialization _get_layout",
     }

@@ -9,6 +9,7 @@ import torch
 
 from napari_wsi_heatmap.errors import ModelLoadError, one_line
 from napari_wsi_heatmap.models.filemodel import FileModel, Source
+from napari_wsi_heatmap.models.files import NO_ARCH
 from napari_wsi_heatmap.models.normalize import Normalize
 from napari_wsi_heatmap.models.tensors import read_state
 
@@ -49,9 +50,8 @@ def load_arch(path: str | os.PathLike[str], arch: Any = None, **settings: Any) -
         put_weights(arch, state, path)
         return FileModel(arch.eval(), Source(path), **settings)
     if not isinstance(arch, str) or not arch:
-        what = "a file of weights does not say of which architecture they are"
         do = "give it: arch='resnet18' (a name of timm, or an nn.Module)"
-        raise ModelLoadError(what, path, do)
+        raise ModelLoadError(NO_ARCH, path, do)
     module, stated = _of_timm(arch, state, path)
     put_weights(module, state, path)
     model = FileModel(module.eval(), Source(path), **(stated | settings))

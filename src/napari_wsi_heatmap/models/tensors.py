@@ -47,7 +47,8 @@ def read_state(path: Path) -> State:
 
     Notes
     -----
-    Memory bound: the size of the file, as every tensor must lie in it.
+    Memory bound: twice the size of the file, in which every tensor must lie. The file is not
+    mapped: weights must not change, nor the process end, when somebody writes to it later.
     """
     with opened(path) as file:
         kind = sniff_open(path, file)
