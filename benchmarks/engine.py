@@ -258,8 +258,8 @@ def main():
     lines = [
         "# Whole runs",
         "",
-        f"Medians of {chosen.repeats} turns (heavy: of 2 at most); machine: {os.cpu_count()} CPU cores, no GPU; "
-        f"{chosen.side} x {chosen.side} px of {chosen.slide.name}, windows of {WINDOW} px, "
+        f"Medians of {chosen.repeats} turns (heavy: of 2 at most); machine: {os.cpu_count()} CPU "
+        f"cores, no GPU; {chosen.side} x {chosen.side} px of {chosen.slide.name}, windows of {WINDOW} px, "
         "level 0. Elsewhere, whole runs: wsinfer 228 windows/s, PyDmed 38 to 53.",
         "",
         *table(chosen.slide, chosen.side, chosen.repeats),
