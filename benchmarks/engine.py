@@ -259,8 +259,8 @@ def main():
         "# Whole runs",
         "",
         f"Medians of {chosen.repeats} turns (heavy: of 2 at most); machine: {os.cpu_count()} CPU "
-        f"cores, no GPU; {chosen.side} x {chosen.side} px of {chosen.slide.name}, windows of {WINDOW} px, "
-        "level 0. Elsewhere, whole runs: wsinfer 228 windows/s, PyDmed 38 to 53.",
+        f"cores, no GPU; {chosen.side} x {chosen.side} px of {chosen.slide.name}, windows of "
+        f"{WINDOW} px, level 0. Elsewhere, whole runs: wsinfer 228 windows/s, PyDmed 38 to 53.",
         "",
         *table(chosen.slide, chosen.side, chosen.repeats),
     ]
