@@ -304,7 +304,7 @@ def test_a_full_disk_pauses_and_resume_goes_on(start, qtbot, tmp_path, monkeypat
     qtbot.waitUntil(lambda: job.state == "paused", timeout=30_000)
     assert "disk full" in job.line
     assert next(text for text in notifications() if "disk full" in text).count("paused") == 1
-    assert read_record(out)["status"] == "paused"
+    qtbot.waitUntil(lambda: read_record(out)["status"] == "paused", timeout=30_000)
     full.clear()
     model.seconds = 0.0
     job.resume()
