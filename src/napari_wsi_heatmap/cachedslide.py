@@ -205,7 +205,7 @@ class CachedSlide:
         bottom = min(shape[0], tile_h * rows.stop) - at[0]
         right = min(shape[1], tile_w * cols.stop) - at[1]
         self.slide.read_into(level, y * tile_h, x * tile_w, out[top:bottom, left:right])
-        self.cache.misses += len(inner)
+        self.cache.note_misses(len(inner))
         return inner
 
     def _all_to_read(

@@ -100,6 +100,11 @@ class TileCache:
                 self._tiles.move_to_end(key)
             return tile
 
+    def note_misses(self, number: int) -> None:
+        """Count tiles that were decoded without being asked for here."""
+        with self._lock:
+            self.misses += number
+
     def __contains__(self, key: Key) -> bool:
         return key in self._tiles
 

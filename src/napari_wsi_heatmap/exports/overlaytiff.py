@@ -12,6 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap import __version__
+from napari_wsi_heatmap.exports.png import KEY
 from napari_wsi_heatmap.overlay import overlay
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.overlay import Overlay
     from napari_wsi_heatmap.slides.base import Rgb, Slide
 
-KEY = "napari-wsi-heatmap"
 TILE = 256
 MICROMETRES = 1e4
 """In a centimetre, the unit of TIFF's resolutions."""
