@@ -17,9 +17,10 @@ from napari_wsi_heatmap.cachedslide import CachedSlide
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.ending import Ending
 from napari_wsi_heatmap.errors import HeatmapError, StoreFullError
+from napari_wsi_heatmap.foldedorder import order_of
 from napari_wsi_heatmap.handover import quick_handover
+from napari_wsi_heatmap.heap import kept_memory
 from napari_wsi_heatmap.loader import Loader
-from napari_wsi_heatmap.order import GridOrder
 from napari_wsi_heatmap.pacing import (
     read_ahead,
     region_bytes,
@@ -84,7 +85,7 @@ class Run:
         self._tiles = TileCache(settings.memory_bytes // 8)
         slide = CachedSlide(self.plan.slide, self._tiles)
         tile = slide.tile_shape(self.plan.grid.spec.level)
-        self._order = GridOrder(
+        self._order = order_of(
             self.plan.grid,
             np.logical_or.reduce([share.growing.pending for share in shares]),
             tile,
@@ -124,7 +125,7 @@ class Run:
         Closing the generator, cancelling, an error, the end, or the end of Python all leave the
         store complete up to the last piece, with the reason in its record.
         """
-        with quick_handover(), self._session() as workers:
+        with quick_handover(), kept_memory(), self._session() as workers:
             for done in workers:
                 if not self._go_on(done):
                     return

@@ -10,6 +10,7 @@ import torch
 
 from napari_wsi_heatmap.control import stop_if, while_wanted
 from napari_wsi_heatmap.errors import ModelRunError, SlideReadError
+from napari_wsi_heatmap.heap import kept_memory
 from napari_wsi_heatmap.models.dry_run import dry_run
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def two_of(pending: Mask) -> Index:
     return np.array(chosen, np.int64)
 
 
+@kept_memory()
 def try_model(
     slide: Slide,
     predictor: Predictor,
