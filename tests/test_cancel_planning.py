@@ -71,6 +71,21 @@ def test_no_more_windows_are_read():
     assert slide.reads == 1
 
 
+def test_tissue_is_not_looked_for_any_further():
+    # Without a pyramid all of a slide is read for it, 32 MB at once.
+    slide, control = FaultySlide(noise_slide(7000, 7000)), RunControl()
+    read = slide._read
+
+    def cancelling(*box):
+        control.cancel()
+        return read(*box)
+
+    slide._read = cancelling
+    with pytest.raises(HeatmapError, match="cancelled while tissue was looked for"):
+        prepare(slide, mean_grey, control=control, window=64, tissue="otsu")
+    assert slide.reads == 1
+
+
 def test_cancelled_before_it_began_nothing_is_done():
     slide, control = FaultySlide(noise_slide()), RunControl()
     model = Cancelling(control, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from contextlib import closing
@@ -300,9 +301,15 @@ def test_a_difference_is_exported_like_any_heatmap(pair, tmp_path):
     table = pd.read_csv(found.export(tmp_path / "a.csv"))
     np.testing.assert_array_equal(table["red − blue"].to_numpy(np.float32), found.values.ravel())
     assert (found.to_dataframe().columns == ["x", "y", "red − blue"]).all()
-    picture = found.export(tmp_path / "a.png", slide=noise_slide(), cmap="matplotlib:coolwarm")
-    with Image.open(picture) as image:
+    usual = found.export(tmp_path / "a.png", slide=noise_slide())
+    named = found.export(tmp_path / "b.png", slide=noise_slide(), cmap="matplotlib:coolwarm")
+    with Image.open(usual) as image, Image.open(named) as same:
         assert np.array(image).std() > 10
+        np.testing.assert_array_equal(np.array(image), np.array(same))
+    griddata = json.loads(found.export(tmp_path / "a.json").read_text())
+    ends = griddata["elements"][0]
+    assert ends["rangeValues"][0] == -ends["rangeValues"][-1]
+    assert ends["rangeValues"][4] == 0
 
 
 def test_probabilities_are_none_any_more(tmp_path):

@@ -230,14 +230,14 @@ def test_memory_that_runs_out_loses_none(tmp_path):
     assert found.run["halved"]
 
 
-def test_a_list_of_windows_gets_values_alone(tmp_path):
+def test_a_list_of_windows_gets_values_and_its_store_has_the_features_too(tmp_path):
     coords = [[0, 0], [100, 200], [37, 11]]
     settings = {"window": 64, "batch_size": 4}
     found = wh.predict_windows(noise_slide(), with_features(), coords, **settings)
     plain = wh.load_model(grey_and_spectrum, output=0)
     assert np.array_equal(found, wh.predict_windows(noise_slide(), plain, coords, **settings))
     wh.predict_windows(noise_slide(), with_features(), coords, out=tmp_path / "a", **settings)
-    assert wh.open_heatmap(tmp_path / "a").features is None
+    assert wh.open_heatmap(tmp_path / "a").features.shape == (3, LENGTH)
 
 
 def test_features_that_change_their_length_end_the_run():

@@ -80,6 +80,8 @@ def test_each_has_its_output_and_all_are_resumed(tmp_path):
         list(islice(pieces, 7))
     assert sorted(path.name for path in out.iterdir()) == ["eosin.zarr", "hematoxylin.zarr"]
     rest = resume(out)
+    # In the order of the run, not of the alphabet: the first is what others are subtracted from.
+    assert [share.name for share in rest.shares] == models
     assert rest.progress.done > 0
     complete(rest, progress=False)
     for name in models:

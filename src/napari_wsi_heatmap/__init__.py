@@ -21,55 +21,87 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_wsi_heatmap.collectors.collecting import collect
+    from napari_wsi_heatmap.collectors.collector import Collector
     from napari_wsi_heatmap.control import RunControl
     from napari_wsi_heatmap.errors import HeatmapError
+    from napari_wsi_heatmap.exports.pdmcsvwriter import PdmcsvWriter
     from napari_wsi_heatmap.heatmap import Heatmap, Piece, open_heatmap
     from napari_wsi_heatmap.imports.pdmraster import pdmcsv_to_array
     from napari_wsi_heatmap.launch import compute_heatmap, predict_windows, resume, run
+    from napari_wsi_heatmap.mil.bags import SlideFeatures, read_features
+    from napari_wsi_heatmap.mil.from_slide import compute_mil, encode, run_mil
+    from napari_wsi_heatmap.mil.result import MilResult, open_mil
+    from napari_wsi_heatmap.mil.scoring import score_mil
     from napari_wsi_heatmap.models import load_model
     from napari_wsi_heatmap.models.mil import load_mil
     from napari_wsi_heatmap.settings import RunSettings
     from napari_wsi_heatmap.show import register_model, show_heatmap
     from napari_wsi_heatmap.slides import open_slide
+    from napari_wsi_heatmap.streams.dataset import stream
     from napari_wsi_heatmap.tissuerules.windows import tissue_windows
 
 _HOMES = {
+    "Collector": "collectors.collector",
     "Heatmap": "heatmap",
+    "MilResult": "mil.result",
+    "SlideFeatures": "mil.bags",
     "HeatmapError": "errors",
+    "PdmcsvWriter": "exports.pdmcsvwriter",
     "Piece": "heatmap",
     "RunControl": "control",
     "RunSettings": "settings",
+    "collect": "collectors.collecting",
     "compute_heatmap": "launch",
+    "compute_mil": "mil.from_slide",
+    "encode": "mil.from_slide",
     "load_mil": "models.mil",
     "load_model": "models",
     "open_heatmap": "heatmap",
+    "open_mil": "mil.result",
     "open_slide": "slides",
     "pdmcsv_to_array": "imports.pdmraster",
     "predict_windows": "launch",
+    "read_features": "mil.bags",
     "register_model": "show",
     "resume": "launch",
     "run": "launch",
+    "run_mil": "mil.from_slide",
+    "score_mil": "mil.scoring",
     "show_heatmap": "show",
+    "stream": "streams.dataset",
     "tissue_windows": "tissuerules.windows",
 }
 
 __all__ = [
+    "Collector",
     "Heatmap",
     "HeatmapError",
+    "MilResult",
+    "PdmcsvWriter",
     "Piece",
     "RunControl",
     "RunSettings",
+    "SlideFeatures",
+    "collect",
     "compute_heatmap",
+    "compute_mil",
+    "encode",
     "load_mil",
     "load_model",
     "open_heatmap",
+    "open_mil",
     "open_slide",
     "pdmcsv_to_array",
     "predict_windows",
+    "read_features",
     "register_model",
     "resume",
     "run",
+    "run_mil",
+    "score_mil",
     "show_heatmap",
+    "stream",
     "tissue_windows",
 ]
 

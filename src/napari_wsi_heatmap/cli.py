@@ -26,7 +26,9 @@ from napari_wsi_heatmap.console import FAILED, INTERRUPTED, PIPE_CLOSED, fail, f
 from napari_wsi_heatmap.errors import GridError, HeatmapError, one_line
 from napari_wsi_heatmap.exports import FORMATS
 from napari_wsi_heatmap.grid import EDGES
-from napari_wsi_heatmap.modelargs import add_model, add_trust
+from napari_wsi_heatmap.inspecting.command import add_gallery
+from napari_wsi_heatmap.milargs import add_mil
+from napari_wsi_heatmap.modelargs import add_model, add_outputs, add_trust
 from napari_wsi_heatmap.order import ORDERS
 from napari_wsi_heatmap.runfolder import RECORD
 from napari_wsi_heatmap.settings import PRECISIONS, RESIZE_KINDS, RunSettings
@@ -116,8 +118,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_info, _add_run, _add_resume, _add_export, _add_view):
+    for add in (_add_demo, _add_info, _add_run, _add_resume, _add_export, _add_gallery, _add_view):
         add(commands)
+    add_mil(_add_command(commands, "mil", "heatmaps of a MIL model over slides, by a YAML file"))
     return parser
 
 
@@ -153,6 +156,7 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("slide", metavar="SLIDE")
     add_model(parser)
     _add_out(parser, required=True)
+    add_outputs(parser.add_argument_group("what is drawn"))
     _add_windows(parser.add_argument_group("windows"))
     _add_choice_of_windows(parser.add_argument_group("which windows are computed"))
     _add_computing(parser.add_argument_group("computing"))
@@ -181,10 +185,21 @@ def _add_export(commands: Any) -> None:
     )
 
 
+def _add_gallery(commands: Any) -> None:
+    parser = _add_command(commands, "gallery", "draw windows of a heatmap: the highest, the lowest")
+    add_gallery(parser, _count, _natural)
+
+
 def _add_view(commands: Any) -> None:
     parser = _add_command(commands, "view", "open a slide in napari, and its heatmaps")
     parser.add_argument("slide", metavar="SLIDE")
-    parser.add_argument("out", type=Path, nargs="?", metavar="OUT", help="what a run has written")
+    text = "what a run has written, or was made of it: .zarr, .h5, .csv, .tiff, .png, …"
+    parser.add_argument("out", type=Path, nargs="?", metavar="OUT", help=text)
+    parser.add_argument(
+        "--side-by-side",
+        action="store_true",
+        help="show the slide alone beside it, too; both panes look at the same place",
+    )
 
 
 def _add_out(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -207,6 +222,8 @@ def _add_windows(group: Any) -> None:
     _add_setting(group, "icc", text, action="store_true")
     _add_setting(group, "edge", "windows at the far borders", choices=EDGES)
     _add_setting(group, "blend", "where the maps of windows overlap", choices=BLENDS)
+    text = "of such maps also keep how far the windows differ there"
+    _add_setting(group, "disagreement", text, action="store_true")
 
 
 def _add_choice_of_windows(group: Any) -> None:

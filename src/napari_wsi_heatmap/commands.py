@@ -13,20 +13,21 @@ import shlex
 import signal
 import sys
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.console import DONE, INTERRUPTED, SOME_FAILED, note, say
 from napari_wsi_heatmap.errors import HeatmapError, SlideError, StoreError
+from napari_wsi_heatmap.modelargs import output_settings
 from napari_wsi_heatmap.report import all_notices, failed_line, not_finite_line, record_lines
-from napari_wsi_heatmap.runfolder import is_store, read_record, reading
+from napari_wsi_heatmap.runfolder import is_store, read_record, reading, stores_in
 from napari_wsi_heatmap.slides import open_slide
 from napari_wsi_heatmap.slides.base import AS_STORED
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from napari_wsi_heatmap.control import RunControl
     from napari_wsi_heatmap.engine import Run
@@ -64,7 +65,7 @@ def _info_of_runs(paths: list[Path], *, as_json: bool) -> int:
 
 def stores_of(out: Path) -> list[Path]:
     """Outputs that a run of one or several models has left; empty if there is none."""
-    return [out] if is_store(out) else sorted(path for path in out.glob("*.zarr") if is_store(path))
+    return [out] if is_store(out) else stores_in(out)
 
 
 def run(args: Namespace) -> int:
@@ -74,8 +75,15 @@ def run(args: Namespace) -> int:
     model = args.model if len(args.model) > 1 else args.model[0]
     with open_slide(args.slide) as slide:
         model = _with_arch(model, args.arch)
-        planned = prepare(slide, model, out=args.out, trust=args.trust, **args.settings)
+        settings = output_settings(args) | args.settings
+        if args.mil is not None:
+            return _part("mil.fromcommand").run_with_mil(args, slide, model, settings)
+        planned = prepare(slide, model, out=args.out, trust=args.trust, **settings)
         return finish(planned, quiet=args.quiet)
+
+
+def _part(name: str) -> Any:
+    return importlib.import_module(f"napari_wsi_heatmap.{name}")
 
 
 def _with_arch(model: Any, arch: str | None) -> Any:
@@ -99,10 +107,17 @@ def resume(args: Namespace) -> int:
         return finish(planned, quiet=args.quiet)
 
 
-def finish(run: Run, *, quiet: bool) -> int:
-    """Run to the end, or until Ctrl-C, and say how it ended."""
-    from napari_wsi_heatmap.launch import complete
+def finish(run: Run, *, quiet: bool, complete: Callable[..., Any] | None = None) -> int:
+    """Run to the end, or until Ctrl-C, and say how it ended.
 
+    Parameters
+    ----------
+    complete : callable, optional
+        ``complete(run, progress=...)`` iterates it; `launch.complete` by default.
+    """
+    from napari_wsi_heatmap import launch
+
+    complete = complete or launch.complete
     records = [share.output.record for share in run.shares]
     known = all_notices(records)
     try:
@@ -220,16 +235,37 @@ def _converted(record: dict[str, Any]) -> bool:
 def view(args: Namespace) -> int:
     """Open a slide in napari, and its heatmaps."""
     from napari_wsi_heatmap.heatmap import open_heatmap
+    from napari_wsi_heatmap.placedpictures import is_picture, place_picture
 
     require_display("without one, export the heatmap to a picture: export OUT.zarr FILE.png")
     outs = [] if args.out is None else stores_of(args.out) or [args.out]
-    with open_slide(args.slide) as slide:
-        heatmaps = [open_heatmap(out, slide) for out in outs]
+    if args.side_by_side and not outs:
+        raise HeatmapError("--side-by-side shows the slide beside its heatmap", do="give OUT, too")
+    with open_slide(args.slide) as slide, ExitStack() as opened:
+        pictures = [place_picture(out, slide) for out in outs if is_picture(out)]
+        for picture in pictures:
+            opened.callback(picture.close)
+        heatmaps = [open_heatmap(out, slide) for out in outs if not is_picture(out)]
         records = [heatmap.run["slide"] for heatmap in heatmaps]
         for name in {record["name"] for record in records if not _computed_on(slide, record)}:
             note(f"the heatmap was computed on another slide, {name}")
-        napari_part("view").view(slide, *heatmaps)
+        beside = {"pictures": pictures, "side_by_side": args.side_by_side}
+        napari_part("view").view(slide, *heatmaps, **beside)
     return DONE
+
+
+def gallery(args: Namespace) -> int:
+    """Draw windows of a heatmap."""
+    from napari_wsi_heatmap.inspecting.command import gallery as command
+
+    return command(args)
+
+
+def mil(args: Namespace) -> int:
+    """Run the MIL pipeline of a configuration."""
+    from napari_wsi_heatmap.mil.command import mil as command
+
+    return command(args)
 
 
 def demo(args: Namespace) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_wsi_heatmap.errors import one_line
 from napari_wsi_heatmap.lettering import GREY, INK, LINE, PAPER, Lettering
-from napari_wsi_heatmap.overlay import colours_of, overlay
+from napari_wsi_heatmap.overlay import colours_of, overlay, usual_cmap
 from napari_wsi_heatmap.scalebar import draw_scale_bar, nice_length
 from napari_wsi_heatmap.states import count_states
 
@@ -59,7 +59,7 @@ def compose(
     slide: Slide | None = None,
     *,
     channel: int | str = 0,
-    cmap: str = "turbo",
+    cmap: str | None = None,
     opacity: float = 0.5,
     limits: Limits | None = None,
     side: int = 2000,
@@ -73,8 +73,8 @@ def compose(
         Drawn below the map; without it the map stands alone.
     channel : int or str
         Index or name of the output to draw.
-    cmap : str
-        Name of a colour map that `cmap` knows.
+    cmap : str, optional
+        Name of a colour map that `cmap` knows; default turbo, of a difference coolwarm.
     opacity : float
         Of the map over the slide, 0…1.
     limits : (float, float), optional
@@ -100,7 +100,7 @@ def compose(
         heatmap, slide, channel=channel, cmap=cmap, opacity=opacity, limits=limits, side=side
     )
     em = max(13.0, max(laid.canvas.shape) / 66)
-    look = _Look(heatmap, laid.channel, colours_of(cmap), laid.limits, em)
+    look = _Look(heatmap, laid.channel, colours_of(cmap or usual_cmap(heatmap)), laid.limits, em)
     return _page(look, laid.picture, laid.canvas, laid.drawn)
 
 

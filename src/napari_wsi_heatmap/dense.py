@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 from napari_wsi_heatmap.blend import blend_parts, blend_weights
+from napari_wsi_heatmap.disagreement import spread_parts
 from napari_wsi_heatmap.growing import CHUNK, DENSE_CHUNK, GrowingMap, Snapshot, chunk_box
 from napari_wsi_heatmap.kept import KeptOutputs
 from napari_wsi_heatmap.states import DONE, PENDING, STATE_BITS, state_of
@@ -52,19 +53,26 @@ class DenseMap(GrowingMap):
     state : (Y, X) uint8
     blend : {"mean", "gaussian", "max", "last"}
         See `blend`.
+    compared : int
+        Of how many channels the last one of the frame says how far windows differ in them, see
+        `disagreement`; 0: the model gives all channels.
     """
 
     chunk = DENSE_CHUNK
     state_chunk = CHUNK
     tile = TILE
 
-    def __init__(self, frame: MapFrame, state: States, blend: str = "mean") -> None:
+    def __init__(
+        self, frame: MapFrame, state: States, blend: str = "mean", compared: int = 0
+    ) -> None:
         super().__init__(frame, state)
-        self._blend = blend
+        self._blend, self._compared = blend, compared
+        given = frame.channels - bool(compared)
+        self._given = self.values[:given]
         self._weights = blend_weights(blend, frame.patch_cells)
         self._side = min(self.tile, self.chunk)
         self._tiles, self._chunks = Waiting(frame, self._side), Waiting(frame, self.chunk)
-        self._kept = KeptOutputs((frame.channels, *frame.patch_cells))
+        self._kept = KeptOutputs((given, *frame.patch_cells))
         self._dirty_states: set[Chunk] = set()
         self._begin(self._chunks.below(self.pending))
 
@@ -111,7 +119,7 @@ class DenseMap(GrowingMap):
         for tile in self._tiles.of(i):
             box = self._tile_box(tile)
             (y, x), (v, u) = self._common(i, box)
-            self.values[:, *box][:, y, x] = patch[:, v, u]
+            self._given[:, *box][:, y, x] = patch[:, v, u]
 
     def _arrived(self, i: int) -> None:
         for tile in self._tiles.arrive(i):
@@ -133,9 +141,12 @@ class DenseMap(GrowingMap):
     def _fill(self, tile: Chunk) -> None:
         """Blend all windows over a tile, in grid order."""
         box = self._tile_box(tile)
-        shape = self.values[:, *box].shape
+        shape = self._given[:, *box].shape
         parts = [part for i in self._tiles.over(tile).tolist() if (part := self._part(i, box))]
-        self.values[:, *box] = blend_parts(self._blend, parts, shape)
+        self._given[:, *box] = blend_parts(self._blend, parts, shape)
+        if self._compared:
+            some = [(at, values[: self._compared], weights) for at, values, weights in parts]
+            self.values[-1, *box] = spread_parts(some, (self._compared, *shape[1:]))
 
     def _part(self, i: int, box: Box) -> Part | None:
         """What a window gives to a box; None for one that is left out or failed."""
@@ -187,9 +198,9 @@ class DenseMap(GrowingMap):
         return self._chunks.over(chunk)
 
 
-def new_map(frame: MapFrame, state: States, blend: str = "mean") -> GrowingMap:
-    """Make the buffer that a frame needs."""
-    return DenseMap(frame, state, blend) if frame.dense else GrowingMap(frame, state)
+def new_map(frame: MapFrame, state: States, blend: str = "mean", compared: int = 0) -> GrowingMap:
+    """Make the buffer that a frame needs; the parameters are those of `DenseMap`."""
+    return DenseMap(frame, state, blend, compared) if frame.dense else GrowingMap(frame, state)
 
 
 def _common(a: slice, b: slice) -> tuple[slice, slice]:

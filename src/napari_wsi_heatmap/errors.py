@@ -13,7 +13,8 @@
     │   ├── ModelLoadError (ValueError)       no such model, or one we do not load
     │   │   └── UntrustedModelError           the file is code, and nobody has agreed to it
     │   ├── ModelOutputError (ValueError)     output of a shape or type we cannot place
-    │   └── ModelRunError                     the model raised while it ran
+    │   ├── ModelRunError                     the model raised while it ran
+    │   └── FeatureError (ValueError)         feature vectors that cannot be read or used
     ├── StoreError
     │   ├── StoreExistsError (FileExistsError)   the output is something else
     │   ├── StoreLockedError                  another process writes there
@@ -113,6 +114,10 @@ class ModelOutputError(ModelError, ValueError):
 
 class ModelRunError(ModelError):
     """The model raised while it ran."""
+
+
+class FeatureError(ModelError, ValueError):
+    """Feature vectors that cannot be read, or that do not do for what is asked of them."""
 
 
 class StoreError(HeatmapError):

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_wsi_heatmap.derived import DerivedMaps
+from napari_wsi_heatmap.embedding.methods import FeatureMethods
 from napari_wsi_heatmap.errors import ExportError, StoreError
 from napari_wsi_heatmap.features import CHUNK
 from napari_wsi_heatmap.frame import frame_from_json
 from napari_wsi_heatmap.growing import boxes_of
+from napari_wsi_heatmap.inspecting.methods import Inspected
 from napari_wsi_heatmap.states import DONE, state_of
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ class Piece:
         return len(self.index)
 
 
-class Heatmap:
+class Heatmap(DerivedMaps, FeatureMethods, Inspected):
     """The result of a run, whole or in part.
 
     Attributes
@@ -206,19 +209,13 @@ class Heatmap:
         return pd.DataFrame(columns)
 
     def _refuse_large_table(self, windows: int) -> None:
-        nbytes = 4 * windows * self.features.shape[2]
+        nbytes = 4 * windows * self.features.shape[-1]
         if nbytes > LARGEST_TABLE:
             raise ExportError(
                 f"a table of the features of {windows} windows would take {nbytes >> 20} MB",
                 self.path,
                 "leave them out (features=False), or read heatmap.features piece by piece",
             )
-
-    def minus(self, other: Heatmap) -> Heatmap:
-        """Subtract another heatmap over the same windows; see `napari_wsi_heatmap.minus`."""
-        from napari_wsi_heatmap.minus import subtract
-
-        return subtract(self, other)
 
     def export(self, path: str | Path, *, slide: Slide | None = None, **options: Any) -> Path:
         """Write it as another format, chosen by the file's ending or `format`.

@@ -16,6 +16,7 @@ from napari_wsi_heatmap.errors import StoreError
 from napari_wsi_heatmap.listmap import LIST
 from napari_wsi_heatmap.models import load_model
 from napari_wsi_heatmap.models.again import load_again, spec_of
+from napari_wsi_heatmap.models.settings import apart
 from napari_wsi_heatmap.progress import telling
 from napari_wsi_heatmap.recorded import recorded_backend, refuse_other_colours
 from napari_wsi_heatmap.report import logging_notices
@@ -78,8 +79,9 @@ def run(
     trust : str, sequence of str or bool, optional
         Consent to model files that are code: their sha256, or True; it is remembered.
     **settings
-        Fields of `RunSettings`: window, stride, mpp, level, edge, blend, tissue, tissue_min, roi,
-        device, batch_size, precision, compile, resize, readers, memory, order, icc.
+        Fields of `RunSettings`: window, stride, mpp, level, edge, blend, disagreement, tissue,
+        tissue_min, roi, device, batch_size, precision, compile, resize, readers, memory, order,
+        icc; and output, activation, tta and names, as for `load_model`.
 
     Yields
     ------
@@ -154,11 +156,13 @@ def prepare(
     Run
         ``run.pieces()`` iterates it, `complete` runs it to its end.
     """
+    of_model, settings = apart(settings)
     asked, path = RunSettings.of(settings), None if out is None else folder_of(out)
     several = isinstance(model, (list, tuple))
     if path is not None and not several:
         refuse_foreign(path)
-    models = [load_model(one, trust=trust) for one in (model if several else [model])]
+    each = model if several else [model]
+    models = [load_model(one, trust=trust, **of_model) for one in each]
     outputs = outputs_of(path, names_of(models)) if several else [path]
     return _planned(slide, models, outputs, asked, control=control, again=again)
 
@@ -187,6 +191,8 @@ def _planned(
                 plans, outputs, models, names_of(models), strict=True
             )
         ]
+        for number, share in enumerate(shares):
+            share.output.record["number"] = number  # the first is what others are subtracted from
         return Run(shares, control, closes_slide=ours)
 
 
@@ -283,8 +289,9 @@ def predict_windows(
     (N, C) or (N, C, h, w) float32
         In the order of `coords`; NaN for windows that cannot be read.
     """
+    of_model, settings = apart(settings)
     asked, path = RunSettings.of(settings), None if out is None else folder_of(out)
-    loaded = load_model(model, trust=trust)
+    loaded = load_model(model, trust=trust, **of_model)
     with _opened(slide, asked.icc) as (opened, ours):
         values = predict_list(opened, loaded, coords, asked, path)
         if ours:

@@ -11,6 +11,7 @@ quarter window, the mean where they overlap.
       windows/coords          (N, 2) float64, top-left (y, x), level-0 pixels
       windows/values          (N, C) float32
       windows/state           (N,) uint8
+      windows/features        (N, D) float32, only if the model gave features
       run.json
 """
 
@@ -28,12 +29,14 @@ import numpy as np
 import zarr
 
 from napari_wsi_heatmap.coords import list_windows
-from napari_wsi_heatmap.errors import StoreExistsError
+from napari_wsi_heatmap.errors import StoreError, StoreExistsError
+from napari_wsi_heatmap.features import CHUNK
 from napari_wsi_heatmap.frame import tuples
 from napari_wsi_heatmap.grid import WindowSpec
 from napari_wsi_heatmap.heatmap import Heatmap
 from napari_wsi_heatmap.ome import describe
 from napari_wsi_heatmap.runfolder import write_record, writing
+from napari_wsi_heatmap.savedarray import SavedArray
 from napari_wsi_heatmap.states import DONE, state_of
 
 if TYPE_CHECKING:
@@ -84,6 +87,8 @@ class ListHeatmap(Heatmap):
     state : (N,) uint8
     run : dict
     path : Path, optional
+    features : array-like (N, D), optional
+        What the model gave beside the values.
     """
 
     def __init__(
@@ -93,11 +98,12 @@ class ListHeatmap(Heatmap):
         state: NDArray[np.uint8],
         run: Mapping[str, Any],
         path: Path | None = None,
+        features: Any = None,
     ) -> None:
         self.listed = listed
         self._cells = frame_of_list(windows, listed.shape[1])
         # It offers what a finished map's readers ask of a MapFrame.
-        super().__init__(None, state, cast("MapFrame", self._cells), run, path)
+        super().__init__(None, state, cast("MapFrame", self._cells), run, path, features)
 
     @property
     def values(self) -> Values:
@@ -116,6 +122,13 @@ class ListHeatmap(Heatmap):
         """Indices (n,) into the list and values (n, C) of the windows that are done."""
         index = np.flatnonzero(state_of(self.state) == DONE)
         return index, self.listed[index]
+
+    def window_features(self) -> Values:
+        """Features (n, D) of the windows that are done, in the order of the list."""
+        if self.features is None:
+            raise StoreError("there are no features", self.path, "run a model that gives some")
+        features: Values = np.asarray(self.features[:])[state_of(self.state) == DONE]
+        return features
 
 
 def frame_of_list(windows: WindowList, channels: int) -> ListFrame:
@@ -209,11 +222,16 @@ def refuse_existing(out: Path) -> None:
 
 
 def open_list(path: Path, record: dict[str, Any]) -> ListHeatmap:
-    """Open what `save_list` wrote."""
+    """Open what `save_list` wrote, or a run over a list."""
+    if "folded" in record["list"]:
+        from napari_wsi_heatmap.folded import open_folded
+
+        return open_folded(path, record)
     windows = zarr.open_group(store=str(path), mode="r")["windows"]
     coords, listed, state = (np.asarray(windows[n][:]) for n in ("coords", "values", "state"))  # type: ignore[index]
     spec = WindowSpec(**tuples(record["list"]["spec"]))
-    return ListHeatmap(list_windows(spec, coords), listed, state, record, path)
+    features = SavedArray(windows["features"], path) if "features" in windows else None  # type: ignore[operator, index]
+    return ListHeatmap(list_windows(spec, coords), listed, state, record, path, features)
 
 
 def _write(heatmap: ListHeatmap, folder: Path) -> None:
@@ -229,6 +247,9 @@ def _write(heatmap: ListHeatmap, folder: Path) -> None:
     arrays = {"coords": heatmap.positions, "values": heatmap.listed, "state": heatmap.state}
     for name, data in arrays.items():
         windows.create_array(name, data=np.ascontiguousarray(data))
+    if heatmap.features is not None:
+        chunks = (CHUNK**2, heatmap.features.shape[1])
+        windows.create_array("features", data=np.asarray(heatmap.features[:]), chunks=chunks)
     describe(group, heatmap.frame, ["0"], heatmap.run["model"]["name"])
     write_record(folder, heatmap.run)
 

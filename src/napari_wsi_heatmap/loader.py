@@ -17,7 +17,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -65,13 +65,11 @@ class LoadedRegion:
         return self.region.index[~np.isin(self.region.index, list(self.failed))]
 
 
-class Loader:
-    """Reads regions in threads and yields them as they arrive.
+class ReadAhead:
+    """Reads regions in threads and yields them as they arrive; a subclass says how one is read.
 
     Parameters
     ----------
-    slide : CachedSlide
-    windows : WindowGrid or WindowList
     order : Order
         Hands out regions until it returns None.
     cancel : threading.Event
@@ -86,8 +84,6 @@ class Loader:
 
     def __init__(
         self,
-        slide: CachedSlide,
-        windows: WindowGrid | WindowList,
         order: Order,
         cancel: threading.Event,
         *,
@@ -95,7 +91,7 @@ class Loader:
         memory: int = 192 << 20,
         timings: Timings | None = None,
     ) -> None:
-        self._slide, self._windows, self._order = slide, windows, order
+        self._order = order
         self._cancel, self._timings = cancel, timings or Timings()
         self._closed = threading.Event()
         self._ready: queue.Queue[LoadedRegion | BaseException | None] = queue.Queue()
@@ -170,7 +166,53 @@ class Loader:
             self._ready.put(None)
 
     def _load(self, region: Region) -> LoadedRegion:
-        room = self._arrays.empty((*region.box[2:], 3), np.uint8)
+        raise NotImplementedError
+
+    def _room_for(self, region: Region) -> Rgb:
+        return self._arrays.empty((*region.box[2:], 3), np.uint8)
+
+
+class Loader(ReadAhead):
+    """Reads regions of one slide.
+
+    Parameters
+    ----------
+    slide : CachedSlide
+    windows : WindowGrid or WindowList
+    order, cancel, **given
+        As for `ReadAhead`.
+    """
+
+    def __init__(
+        self,
+        slide: CachedSlide,
+        windows: WindowGrid | WindowList,
+        order: Order,
+        cancel: threading.Event,
+        **given: Any,
+    ) -> None:
+        super().__init__(order, cancel, **given)
+        self._reader = RegionReader(slide, windows)
+
+    def _load(self, region: Region) -> LoadedRegion:
+        return self._reader.load(region, self._room_for(region), lambda: self._stopped)
+
+
+class RegionReader:
+    """Reads a region of a slide as the windows in it need it.
+
+    Parameters
+    ----------
+    slide : CachedSlide
+    windows : WindowGrid or WindowList
+        What a region's `index` counts.
+    """
+
+    def __init__(self, slide: CachedSlide, windows: WindowGrid | WindowList) -> None:
+        self._slide, self._windows = slide, windows
+
+    def load(self, region: Region, room: Rgb, stopped: _Stopped) -> LoadedRegion:
+        """Read it into `room` (height, width, 3); if that fails, window by window."""
         try:
             self._slide.read_region(
                 self._level,
@@ -181,14 +223,14 @@ class Loader:
             )
             return LoadedRegion(region, room)
         except SlideReadError:
-            return self._load_windows(region)
+            return self._load_windows(region, stopped)
 
     def _tiles_of(self, region: Region) -> Mask:
         """Tiles that windows of the region touch: what lies between them is not decoded."""
         origins, footprint = self._windows.origins(region.index), self._windows.spec.footprint
         return self._slide.tiles_touched(self._level, region.box, origins, footprint)
 
-    def _load_windows(self, region: Region) -> LoadedRegion:
+    def _load_windows(self, region: Region, stopped: _Stopped) -> LoadedRegion:
         """Window by window, so that exactly those that touch the damage fail."""
         y, x, height, width = region.box
         pixels = np.empty((height, width, 3), np.uint8)
@@ -198,7 +240,7 @@ class Loader:
         for index, (top, left) in zip(
             region.index.tolist(), self._windows.origins(region.index).tolist(), strict=True
         ):
-            if self._stopped:
+            if stopped():
                 break
             try:
                 patch = self._slide.slide.read_region(self._level, top, left, kh, kw)

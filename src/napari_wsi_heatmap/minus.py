@@ -19,6 +19,7 @@ from napari_wsi_heatmap.difference import (
 from napari_wsi_heatmap.errors import GridError
 from napari_wsi_heatmap.frame import frame_to_json
 from napari_wsi_heatmap.heatmap import Heatmap
+from napari_wsi_heatmap.runfolder import DIFFERENCE
 from napari_wsi_heatmap.states import count_states
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
     from napari_wsi_heatmap.growing import States, Values
 
-KIND = "difference"
-"""Of a heatmap that no model computed, in its record."""
 SAMPLE = 1 << 20
 """Values of which percentiles are taken."""
 PERCENTILES = (1, 99)
@@ -120,7 +119,7 @@ def _record(
     counts = {"planned": state.size, **count_states(state)}
     failed = {int(i): str(why) for h in (second, first) for i, why in h.run.get("failed", ())}
     return {
-        "kind": KIND,
+        "kind": DIFFERENCE,
         "status": "paused" if counts["pending"] else "done",
         "slide": dict(first.run["slide"]),
         "model": dict(model),

@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_wsi_heatmap.canvas import lay_canvas, lay_cells, overview
 from napari_wsi_heatmap.errors import ExportError
+from napari_wsi_heatmap.runfolder import DIFFERENCE
 
 if TYPE_CHECKING:
     from napari_wsi_heatmap.canvas import Canvas, Values
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     Limits = tuple[float, float]
 
+CMAP, DIVERGING = "turbo", "matplotlib:coolwarm"
 EMPTY = 246
 """Grey of the slide where it is not drawn."""
 PERCENTILES = (1, 99)
@@ -48,13 +50,14 @@ def overlay(
     slide: Slide | None = None,
     *,
     channel: int | str = 0,
-    cmap: str = "turbo",
+    cmap: str | None = None,
     opacity: float = 0.5,
     limits: Limits | None = None,
     side: int = 2000,
 ) -> Overlay:
     """Draw a heatmap's colours over its slide; parameters as for `compose`."""
-    index, (lut, opacity, side) = channel_index(heatmap, channel), _checked(cmap, opacity, side)
+    index, lut = channel_index(heatmap, channel), colours_of(cmap or usual_cmap(heatmap))
+    opacity, side = _checked(opacity, side)
     canvas = _canvas(heatmap, slide, side)
     values = lay_cells(heatmap, index, canvas)
     limits = _limits(heatmap, values, limits)
@@ -92,12 +95,17 @@ def channel_index(heatmap: Heatmap, channel: int | str) -> int:
     raise ExportError(f"no channel {channel!r}", do=f"choose one of {known}")
 
 
-def _checked(cmap: str, opacity: float, side: int) -> tuple[Rgb, float, int]:
+def _checked(opacity: float, side: int) -> tuple[float, int]:
     if not 0 <= opacity <= 1:
         raise ExportError(f"opacity is {opacity}", do="give 0…1")
     if not SIDES[0] <= side <= SIDES[1]:
         raise ExportError(f"side is {side}", do=f"give {SIDES[0]} to {SIDES[1]} px")
-    return colours_of(cmap), opacity, int(side)
+    return opacity, int(side)
+
+
+def usual_cmap(heatmap: Heatmap) -> str:
+    """Name of the colour map for a heatmap: of a difference one that is light at 0."""
+    return DIVERGING if heatmap.run.get("kind") == DIFFERENCE else CMAP
 
 
 def colours_of(cmap: str) -> Rgb:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +17,12 @@ import torch
 from napari_wsi_heatmap.blend import overlaps
 from napari_wsi_heatmap.control import stop_if
 from napari_wsi_heatmap.devices import choose_devices
+from napari_wsi_heatmap.disagreement import KIND as DISAGREEMENT
 from napari_wsi_heatmap.errors import GridError
 from napari_wsi_heatmap.frame import lay_frame
 from napari_wsi_heatmap.grid import lay_grid, resolve_window
 from napari_wsi_heatmap.models.base import adapted
+from napari_wsi_heatmap.models.outputs import plain_output
 from napari_wsi_heatmap.predict import Predictor, enough_memory
 from napari_wsi_heatmap.selection import select_windows, windows_wanted
 from napari_wsi_heatmap.states import PENDING, state_of
@@ -76,7 +78,23 @@ class Plan:
     @property
     def names(self) -> tuple[str, ...]:
         """One name per channel."""
-        return tuple(self.dry.names)
+        kept = (DISAGREEMENT,) if self.keeps_disagreement else ()
+        return (*self.dry.names, *kept)
+
+    @property
+    def uncertainty(self) -> tuple[str, ...]:
+        """Names of the channels that say how sure the others are; they are the last."""
+        return self.names[self.outputs :]
+
+    @property
+    def outputs(self) -> int:
+        """Number of channels that are outputs of the model."""
+        return self.dry.channels - len(self.model.added)
+
+    @property
+    def keeps_disagreement(self) -> bool:
+        """Whether the map has a channel that the model does not give."""
+        return self.frame.channels > self.dry.channels
 
     @property
     def value_shape(self) -> tuple[int, ...]:
@@ -129,10 +147,12 @@ class Plan:
             "edge": self.grid.edge,
             "selection": self.selection.sha256,
             "model": self.model.sha256,
-            "output": self.model.output,
+            "output": plain_output(self.model.output),
             "outputs": list(self.value_shape),
             "cell": list(self.frame.cell),
             "activation": self.model.activation,
+            "tta": self.model.tta,
+            "disagreement": self.keeps_disagreement or None,
             "resize": self.settings.resize if spec.resized else None,
             "precision": self.settings.precision,
             "batch_size": self.batch_size,
@@ -180,6 +200,8 @@ def plan_run(
         model.restore()
     stop_if(cancelled, PLANNING, slide.name)
     frame = lay_frame(grid, dry.channels, dry.map_shape, model.output_stride)
+    if settings.disagreement and overlaps(frame):
+        frame = replace(frame, channels=frame.channels + 1)
     return Plan(slide, model, settings, frame, selection, tissue, predictor, dry, devices)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from napari_wsi_heatmap.frame import frame_to_json
 from napari_wsi_heatmap.mismatch import digest
 from napari_wsi_heatmap.models.arithmetic import describe_arithmetic
+from napari_wsi_heatmap.models.outputs import plain_output
 from napari_wsi_heatmap.report import failed_line
 from napari_wsi_heatmap.runfolder import FORMAT, FORMAT_VERSION
 from napari_wsi_heatmap.states import FAILED as WINDOW_FAILED
@@ -62,7 +63,7 @@ def new_record(plan: Plan, model_spec: Spec) -> dict[str, Any]:
             plan.grid.spec.level, plan.grid.spec.window, plan.model.mpp
         ),
         "slide": describe_slide(plan.slide),
-        "model": describe_model(plan.model, plan.names, model_spec),
+        "model": describe_model(plan.model, plan.names, model_spec, plan.uncertainty),
         "frame": frame_to_json(plan.frame),
         "tissue": plan.tissue.record,
         "bit_identity": {
@@ -99,7 +100,9 @@ def describe_slide(slide: Slide) -> dict[str, Any]:
     }
 
 
-def describe_model(model: HeatmapModel, names: tuple[str, ...], spec: Spec) -> dict[str, Any]:
+def describe_model(
+    model: HeatmapModel, names: tuple[str, ...], spec: Spec, uncertainty: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Which model it was, and what its values mean."""
     return {
         "name": model.name,
@@ -107,10 +110,12 @@ def describe_model(model: HeatmapModel, names: tuple[str, ...], spec: Spec) -> d
         "sha256": model.sha256,
         "names": list(names),
         "mpp": model.mpp,
-        "output": model.output,
+        "output": plain_output(model.output),
         "activation": model.activation,
         "unit": model.unit,
         "limits": None if model.limits is None else list(model.limits),
+        **({"uncertainty": list(uncertainty)} if uncertainty else {}),
+        **({"tta": model.tta} if model.tta else {}),
     }
 
 

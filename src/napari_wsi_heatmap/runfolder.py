@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 RECORD = "run.json"
 FORMAT = "napari-wsi-heatmap"
 FORMAT_VERSION = 1
+ENDING = ".zarr"
+DIFFERENCE = "difference"
+"""Kind of a heatmap that no model computed."""
 GONE = (
     *(errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO),
     *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
@@ -101,6 +104,12 @@ def is_store(path: Path) -> bool:
         If there is a record that cannot be read.
     """
     return (path / RECORD).is_file() and _load(path).get("format") == FORMAT
+
+
+def stores_in(out: Path) -> list[Path]:
+    """Outputs of a run of several models, in the models' order; empty if there is none."""
+    paths = [path for path in out.glob(f"*{ENDING}") if is_store(path)]
+    return sorted(paths, key=lambda path: (read_record(path).get("number", 0), path.name))
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class RunSettings:
     edge: str = "pad"
     blend: str = "mean"
     """How a dense model's windows share the cells where they overlap."""
+    disagreement: bool = False
+    """Of a dense model also keep, as a channel, how far windows differ where they overlap."""
     tissue: Any = "otsu"
     """A rule's name, a file, or from Python a mask (H, W) or polygons; see `find_tissue`."""
     tissue_min: float | str = 0.1
@@ -176,12 +178,13 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "order": _one_of(*ORDERS),
     "viewport": _box,
     "icc": _flag,
+    "disagreement": _flag,
     "compile": _flag,
 }
 """Each returns the value in its one form. Level, region and a rule's file need the slide."""
 REQUIRED = (
     "edge", "tissue", "blend", "device", "precision",
-    "resize", "readers", "memory", "order", "icc", "compile",
+    "resize", "readers", "memory", "order", "icc", "compile", "disagreement",
 )  # fmt: skip
 """Settings that have no None."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_wsi_heatmap.errors import ModelLoadError, StoreError, StoreExistsError
 from napari_wsi_heatmap.plan import plan_run
 from napari_wsi_heatmap.recorded import recorded_model, settings_for
-from napari_wsi_heatmap.runfolder import is_store, read_record, refuse_foreign
+from napari_wsi_heatmap.runfolder import ENDING, is_store, read_record, refuse_foreign, stores_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.plan import Plan
     from napari_wsi_heatmap.settings import RunSettings
     from napari_wsi_heatmap.slides.base import Slide
-
-ENDING = ".zarr"
 
 
 def names_of(models: Sequence[HeatmapModel]) -> list[str]:
@@ -71,13 +69,8 @@ def outputs_of(out: Path | None, names: Sequence[str]) -> list[Path | None]:
     return list(outputs)
 
 
-def stores_in(out: Path) -> list[Path]:
-    """Outputs of a run of several models; empty if there is none."""
-    return sorted(path for path in out.glob(f"*{ENDING}") if is_store(path))
-
-
 def recorded_runs(out: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Outputs of a run of one or several models, with their records.
+    """Outputs of a run of one or several models, with their records, in the models' order.
 
     Raises
     ------

@@ -52,7 +52,10 @@ class Share:
         name: str | None = None,
     ) -> None:
         self.plan, self.name = plan, name or plan.model.name
-        self.growing: GrowingMap = new_map(plan.frame, plan.selection.state, plan.settings.blend)
+        compared = plan.outputs if plan.keeps_disagreement else 0
+        self.growing: GrowingMap = new_map(
+            plan.frame, plan.selection.state, plan.settings.blend, compared
+        )
         self.output = RunOutput(plan, self.growing, out, model_spec, again=again)
 
     def wanted(self, index: Index) -> Index:

@@ -117,7 +117,7 @@ def find_tissue(
         return TissueMask(None, record={"rule": "none"})
     make = _function(*MAKERS[chosen.kind])
     if chosen.kind == "otsu":
-        return make(slide, chosen.value)
+        return make(slide, chosen.value, cancelled)
     if chosen.kind in ("variance", "variance2"):
         return make(slide, chosen.value, grid, wanted, cancelled)
     return make(slide, chosen.value, grid)
@@ -144,7 +144,7 @@ def keep_values(
         return None
     keep = _function(*KEEPERS[chosen.kind])
     if chosen.kind == "otsu":
-        return keep(slide, chosen.value)
+        return keep(slide, chosen.value, cancelled)
     return keep(slide, chosen.value, grid, wanted, cancelled)
 
 

@@ -12,6 +12,7 @@ from napari_wsi_heatmap.cachedslide import CachedSlide
 from napari_wsi_heatmap.coords import list_windows
 from napari_wsi_heatmap.cut import BatchCutter
 from napari_wsi_heatmap.errors import HeatmapError, ModelOutputError
+from napari_wsi_heatmap.growing import empty_values
 from napari_wsi_heatmap.listmap import LIST, ListHeatmap, list_to_json, refuse_existing, save_list
 from napari_wsi_heatmap.listorder import ListOrder
 from napari_wsi_heatmap.loader import Loader
@@ -71,12 +72,15 @@ def predict_list(
         if out is not None:
             _refuse_dense(dry, out)
         run = _ListRun(slide, windows, predictor, dry, settings)
+        if out is not None:
+            run.keep_features()
         with logging_notices([run.record]):
             run.compute()
     finally:
         model.restore()
     if out is not None:
-        save_list(ListHeatmap(windows, run.values, run.state, run.record), out)
+        kept = ListHeatmap(windows, run.values, run.state, run.record, features=run.features)
+        save_list(kept, out)
     return run.values
 
 
@@ -102,18 +106,26 @@ class _ListRun:
         self._predictor, self._dry = predictor, dry
         self.values = np.full((windows.size, *value_shape(dry)), np.nan, np.float32)
         self.state = np.full(windows.size, PENDING, np.uint8)
+        self.features: NDArray[np.float32] | None = None
         self._failures: dict[int, str] = {}
         self._timings = Timings(predictor.device.type, settings.reader_threads)
         self.record = self._new_record()
 
+    def keep_features(self) -> None:
+        """Keep the features as well, if the model gives some."""
+        if self._dry.features is not None:
+            self.features = empty_values((self._windows.size, self._dry.features), "features")
+
     def _new_record(self) -> dict[str, Any]:
+        model = self._predictor.model
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "kind": LIST,
             "slide": describe_slide(self._slide),
-            "model": describe_model(self._predictor.model, self._dry.names, None),
+            "model": describe_model(model, self._dry.names, None, model.added),
             "list": list_to_json(self._windows),
+            "settings": {"resize": self._settings.resize, "device": self._predictor.device.type},
             "batch_size": {"used": self._dry.batch_size},
             "halved": [],
             "notices": [*self._windows.spec.notices, *self._dry.notices],
@@ -183,7 +195,10 @@ class _ListRun:
 
     def _place(self, index: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
         shape = value_shape(self._dry)
-        values = rows.reshape(len(rows), -1)[:, : math.prod(shape)]  # features lie behind them
+        rows = rows.reshape(len(rows), -1)
+        values, features = np.split(rows, [math.prod(shape)], axis=1)
         self.values[index] = values.reshape(len(rows), *shape)
-        finite = np.isfinite(values).all(1)
+        if self.features is not None:
+            self.features[index] = features
+        finite = np.isfinite(rows).all(1)
         self.state[index] = np.where(finite, DONE, DONE | NOT_FINITE)

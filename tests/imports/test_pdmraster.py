@@ -92,13 +92,47 @@ def test_a_placing_function_as_pydmed_calls_it(tmp_path):
     np.testing.assert_array_equal(raster[..., 0], [[0, 1], [2, 0]])
 
 
-def test_scaled_it_goes_through_the_cells(tmp_path):
-    plane = [row(y, x, str(float(y + 2 * x))) for y in range(0, 40, 4) for x in range(0, 40, 4)]
-    path = written(tmp_path, *plane)
-    raster = wh.pdmcsv_to_array(path, scale=2.0)
-    y, x = np.mgrid[:18, :18] * 2.0
-    np.testing.assert_allclose(raster[..., 0], y + 2 * x, atol=1e-9)
+def grid_of(tmp_path, values):
+    """A file whose raster is `values` (Y, X)."""
+    cells = np.ndenumerate(values)
+    return written(tmp_path, *(row(4 * y, 4 * x, repr(float(v))) for (y, x), v in cells))
+
+
+@pytest.mark.parametrize(("scale", "shape"), [(2.0, (18, 22)), (1.5, (14, 16)), (3.3, (30, 36))])
+def test_scaled_it_has_the_rounded_shape_and_goes_through_the_corners(tmp_path, scale, shape):
+    values = np.random.default_rng(0).random((9, 11))
+    path = grid_of(tmp_path, values)
+    raster = wh.pdmcsv_to_array(path, scale=scale)[..., 0]
+    assert raster.shape == shape
+    np.testing.assert_allclose(raster[:: shape[0] - 1, :: shape[1] - 1], values[::8, ::10])
     np.testing.assert_array_equal(wh.pdmcsv_to_array(path, scale=0.5), wh.pdmcsv_to_array(path))
+
+
+def test_scaled_it_is_cubic_and_each_channel_for_itself(tmp_path):
+    y, x = np.mgrid[:21, :31] / 10
+    channels = [row(4 * i, 4 * j, repr(float(y[i, j] ** 3)), repr(float(np.sin(x[i, j]))),
+                    shape=(2, 1, 1)) for i in range(21) for j in range(31)]  # fmt: skip
+    raster = wh.pdmcsv_to_array(written(tmp_path, *channels), scale=4.0)
+    assert raster.shape == (84, 124, 2)
+    fine_y, fine_x = np.linspace(0, 2, 84)[:, None], np.linspace(0, 3, 124)[None]
+    inner = np.s_[24:-24, 24:-24]
+    np.testing.assert_allclose(raster[..., 0][inner], (fine_y**3 + 0 * fine_x)[inner], atol=1e-3)
+    np.testing.assert_allclose(
+        raster[..., 1][inner], (np.sin(fine_x) + 0 * fine_y)[inner], atol=1e-4
+    )
+
+
+def test_scaled_what_is_no_number_stays_where_it_is(tmp_path):
+    values = np.ones((6, 6))
+    values[2, 3], values[5, 5] = np.nan, np.inf
+    raster = wh.pdmcsv_to_array(grid_of(tmp_path, values), scale=2.0)[..., 0]
+    lost = np.isnan(raster)
+    assert 1 <= lost.sum() <= 9
+    assert lost[4:7, 6:9].sum() == lost.sum()
+    assert np.isinf(raster[-1, -1])
+    np.testing.assert_allclose(raster[np.isfinite(raster)], 1)
+    alone = wh.pdmcsv_to_array(grid_of(tmp_path, np.array([[5.0]])), scale=3.0)
+    np.testing.assert_array_equal(alone[..., 0], np.full((3, 3), 5.0))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from napari_wsi_heatmap.models.again import load_again, spec_of
 from napari_wsi_heatmap.models.base import inference
 from napari_wsi_heatmap.models.encoders import LAYERS, POOLS, EncoderModel, load_encoder
 from napari_wsi_heatmap.models.encodertable import ENCODERS, IMAGENET, Encoder, encoder_in
+from timm_here import import_timm
 
 CPU = torch.device("cpu")
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -66,7 +67,8 @@ def column(values):
 
 def test_the_map_is_the_norm_and_the_vectors_are_features():
     model, net = EncoderModel("made", MADE, Tokens()), Tokens().eval()
-    assert (model.name, model.names, model.window) == ("made", ("norm",), (32, 32))
+    assert (model.name, model.names, model.window) == ("made", ("L2 norm",), (32, 32))
+    assert model.unit == "L2 norm of the features"
     assert model.mpp == 0.5
     with inference(CPU):
         tokens = net((patches() - column(IMAGENET[0])) / column(IMAGENET[1]))
@@ -79,7 +81,8 @@ def test_the_map_is_the_norm_and_the_vectors_are_features():
 
 def test_vectors_may_be_the_map_too():
     model = load_model(EncoderModel("made", MADE, Tokens()), output="features")
-    assert model.names is None
+    assert model.names == tuple(f"latent_{d}" for d in range(32))
+    assert model.unit == ""
     with inference(CPU):
         assert model(patches()).shape == (4, 32)
 
@@ -113,7 +116,7 @@ def test_a_run_keeps_the_vectors_of_all_windows():
     model = EncoderModel("made", MADE, Tokens())
     heatmap = compute_heatmap(slide, model, tissue="none", progress=False)
     table = heatmap.to_dataframe()
-    assert list(table.columns) == ["x", "y", "norm", *(f"latent_{i}" for i in range(32))]
+    assert list(table.columns) == ["x", "y", "L2 norm", *(f"latent_{i}" for i in range(32))]
     assert len(table) == 3 * 4
     for row in table.itertuples(index=False):
         patch = torch.from_numpy(slide.read_region(0, int(row.y), int(row.x), 32, 32)) / 255
@@ -121,7 +124,7 @@ def test_a_run_keeps_the_vectors_of_all_windows():
             tokens = net((patch.permute(2, 0, 1)[None] - column(IMAGENET[0])) / column(IMAGENET[1]))
         wanted = torch.cat([tokens[0, 0], tokens[0, 3:].mean(0)]).numpy()
         np.testing.assert_allclose(row[3:], wanted, rtol=0, atol=1e-5)
-        assert row.norm == pytest.approx(np.linalg.norm(wanted), abs=1e-5)
+        assert row[2] == pytest.approx(np.linalg.norm(wanted), abs=1e-5)
 
 
 def test_the_table():
@@ -161,7 +164,7 @@ def test_weights_come_from_a_pinned_revision_only():
 
 @pytest.fixture
 def timm():
-    return pytest.importorskip("timm", exc_type=ImportError)
+    return import_timm()
 
 
 @pytest.fixture

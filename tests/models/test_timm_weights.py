@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -12,19 +10,14 @@ from contracts import ModelContract
 from napari_wsi_heatmap.errors import ModelLoadError
 from napari_wsi_heatmap.models import load_model
 from napari_wsi_heatmap.models.again import load_again, spec_of
+from timm_here import import_timm
 
 ARCH = "mobilenetv3_small_050"
 
 
 @pytest.fixture(scope="module")
 def timm():
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import timm
-    except Exception as error:
-        pytest.skip(f"timm cannot be imported: {error}")
-    return timm
+    return import_timm()
 
 
 def net_of(timm, arch=ARCH, classes=3, seed=0):

@@ -38,7 +38,8 @@ def dock(qtbot, viewer):
 def test_everything_that_a_setting_may_be_is_offered():
     offered = {field.name: tuple(value for _, value in field.choices) for field in CHOICES}
     assert offered == {
-        "edge": tuple(EDGES), "resize": RESIZE_KINDS, "precision": PRECISIONS, "blend": BLENDS
+        "edge": tuple(EDGES), "resize": RESIZE_KINDS, "precision": PRECISIONS, "blend": BLENDS,
+        "disagreement": (False, True),
     }  # fmt: skip
 
 

@@ -225,10 +225,10 @@ def test_a_model_from_the_console_is_offered(dock, viewer, registered):
     dock._form._model.value = "mine"
     assert dock._form.settings()["window"] == (16, 32)
     assert run(dock, viewer).wait().names == ("0", "1", "2")
-    panel = dock._panel
-    assert panel._channel_row.visible
-    assert panel._channel.choices == (0, 1, 2)
-    panel._channel.value = 2
+    shows = dock._shows
+    assert shows._row.visible
+    assert shows._shows.choices == (0, 1, 2, "most likely class")
+    shows._shows.value = 2
     layer = viewer.layers["mine: 2"]
     assert np.array_equal(layer.data, layer.metadata["heatmap"].values[2], equal_nan=True)
 

@@ -33,6 +33,7 @@ class ValueSample:
     Parameters
     ----------
     channels : int
+        Of the values; kept as an attribute.
 
     Notes
     -----
@@ -40,6 +41,7 @@ class ValueSample:
     """
 
     def __init__(self, channels: int) -> None:
+        self.channels = channels
         self._most = max(64, min(SAMPLE, SAMPLE_VALUES // channels))
         self._rows: list[Values] = [np.empty((0, channels), np.float32)]
         self._count, self._step, self._next = 0, 1, 0
@@ -62,14 +64,20 @@ class ValueSample:
 
     def limits(self, channel: int) -> Limits | None:
         """Low and high percentile of a channel's finite values, None while there are none."""
-        values = np.concatenate([rows[:, channel] for rows in list(self._rows)])
-        values = values[np.isfinite(values)]
-        if not len(values):
-            return None
-        low, high = np.percentile(values, PERCENTILES).tolist()
-        if low >= high:
-            low, high = float(values.min()), float(values.max())
-        return (low, high) if low < high else (low, low + 1.0)
+        return limits_in(np.concatenate([rows[:, channel] for rows in list(self._rows)]))
+
+
+def limits_in(values: Values) -> Limits | None:
+    """Low and high percentile of the finite of some values, None if there are none."""
+    flat = values.reshape(-1)
+    some = flat[:: max(1, flat.size // SAMPLE)]
+    finite = some[np.isfinite(some)]
+    if not len(finite):
+        return None
+    low, high = np.percentile(finite, PERCENTILES).tolist()
+    if low >= high:
+        low, high = float(finite.min()), float(finite.max())
+    return (low, high) if low < high else (low, low + 1.0)
 
 
 def widened(now: Limits | None, seen: Limits) -> Limits:

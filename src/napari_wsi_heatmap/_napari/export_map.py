@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +77,7 @@ def _slide_of(viewer: ViewerModel, layer: Image) -> Slide | None:
 
 def _look(layer: Image) -> dict[str, Any]:
     """What a picture has of the layer: which output, its limits and opacity."""
-    names = layer.metadata["heatmap"].names
-    title = re.sub(r" \[\d+\]$", "", layer.name)  # napari numbers layers of one name
-    shown = (i for i, name in enumerate(names) if title.endswith(f": {name}"))
     limits = tuple(float(limit) for limit in layer.contrast_limits)
-    return {"channel": next(shown, 0), "limits": limits, "opacity": float(layer.opacity)}
+    switch = layer.metadata.get("switch")
+    channel = 0 if switch is None else switch.channel
+    return {"channel": channel, "limits": limits, "opacity": float(layer.opacity)}

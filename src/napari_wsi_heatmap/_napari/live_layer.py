@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image
+from psygnal import Signal
 
-from napari_wsi_heatmap._napari.colors import BLENDING, widened
+from napari_wsi_heatmap._napari.colors import BLENDING, limits_in, widened
 from napari_wsi_heatmap._napari.cursor_text import say_under_cursor
 from napari_wsi_heatmap._napari.failed_layer import FailedLayer
 from napari_wsi_heatmap._napari.guarded import guarded
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from napari_wsi_heatmap._napari.colors import Limits, ValueSample
     from napari_wsi_heatmap._napari.live_map import LiveMap
+    from napari_wsi_heatmap.classes import GrowingClasses
 
 FULL_REFRESH_S = 2.0
 """Seconds between renewals of the thumbnail."""
@@ -47,14 +49,20 @@ class LiveLayer:
     layer : napari.layers.Image
         Belongs into the viewer.
     channel : int
+    channel_changed : psygnal.Signal
+        Emitted when another one is shown.
     """
+
+    channel_changed = Signal(int)
 
     def __init__(self, live_map: LiveMap, slide_layer: Layer, metadata: dict[str, Any]) -> None:
         self._growing, self._frame = live_map.growing, live_map.frame
         self._shown = live_map.shown
         self._reasons = live_map.reasons
         self._names, self._name = live_map.names, live_map.title
-        self._fixed: Limits | None = live_map.limits
+        self._stated: Limits | None = live_map.limits
+        self._outputs = len(live_map.names) - len(live_map.heatmap.uncertainty)
+        self._map: LiveMap | None = live_map  # until the end: it holds more than is shown then
         self._sample: ValueSample | None = live_map.sample
         self._slide_layer = slide_layer
         self._drawn, self._full_at = self._shown.version, time.monotonic()
@@ -79,7 +87,7 @@ class LiveLayer:
             interpolation2d="nearest",
             visible=False,
             axis_labels=self._slide_layer.axis_labels,
-            metadata=metadata,
+            metadata=metadata | {"switch": self},
             **placed_over(self._slide_layer, self._frame),
         )
         self._shown_limits = tuple(layer.contrast_limits)
@@ -119,7 +127,8 @@ class LiveLayer:
         if self.rough and not self._growing.pending.any():
             self._shown = self._growing
             self.layer.data = self._shown.values[self.channel]
-        self._sample = None if self._fixed or len(self._names) == 1 else self._sample
+        self._sample = None if self._needs_no_sample else self._sample
+        self._map = None
         self._drawn = self._shown.version
         self.layer.refresh()
 
@@ -127,6 +136,16 @@ class LiveLayer:
     def rough(self) -> bool:
         """Whether windows that are missing look like others nearby."""
         return self._shown is not self._growing
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the channels."""
+        return self._names
+
+    def follow(self, classes: GrowingClasses) -> None:
+        """Keep labels up to date with the map, from now until the run ends."""
+        if self._map is not None:
+            self._map.classes = classes
 
     def show_channel(self, channel: int) -> None:
         """Show another output of the model; nothing is computed again."""
@@ -136,8 +155,26 @@ class LiveLayer:
         self.layer.data = self._shown.values[channel]
         if ours:
             self.layer.name = self._title(channel)
-        if self._sample is not None and self._fixed is None:
-            self._set_limits(self._sample.limits(channel))
+        self._set_limits(self._fixed or self._seen())
+        self.channel_changed.emit(channel)
+
+    @property
+    def _fixed(self) -> Limits | None:
+        """Limits that the model states of its outputs; uncertainty has others."""
+        return self._stated if self.channel < self._outputs else None
+
+    @property
+    def _needs_no_sample(self) -> bool:
+        several = len(self._names)
+        return several == 1 or (self._stated is not None and self._outputs == several)
+
+    def _seen(self) -> Limits | None:
+        """Limits of the values so far of the channel that is shown."""
+        if self._sample is None:
+            return None
+        if self.channel < self._sample.channels:
+            return self._sample.limits(self.channel)
+        return limits_in(self._growing.values[self.channel])
 
     def _title(self, channel: int) -> str:
         if len(self._names) == 1:
@@ -147,7 +184,7 @@ class LiveLayer:
     def _widen_limits(self, *, last: bool = False) -> None:
         if self._fixed is not None or self._sample is None or self._chosen_by_user:
             return
-        seen = self._sample.limits(self.channel)
+        seen = self._seen()
         if seen is not None:
             self._set_limits(seen if last else widened(self._limits, seen))
 

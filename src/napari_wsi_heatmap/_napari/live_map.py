@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap._napari.colors import Limits
+    from napari_wsi_heatmap.classes import GrowingClasses
     from napari_wsi_heatmap.engine import Run
     from napari_wsi_heatmap.growing import GrowingMap
     from napari_wsi_heatmap.heatmap import Heatmap, Piece
@@ -63,6 +64,8 @@ class LiveMap:
         model alone: what cannot be read fails for all.
     reasons : dict
         Why they did.
+    classes : GrowingClasses or None
+        Most likely classes, to be kept up to date if somebody looks at them.
     """
 
     colormap: Any = COLORMAP
@@ -83,10 +86,11 @@ class LiveMap:
         self.reasons: dict[int, str] = {}
         self.failed: deque[NDArray[np.int64]] = deque()
         self.rough: RoughMap | None = None
+        self.classes: GrowingClasses | None = None
         if plan.settings.order == "viewport":
             self.rough = rough_map(plan.slide, growing.frame, growing.values, growing.state)
         if (state_of(growing.state) == DONE).any():
-            sample.add(_some_of(growing.values))
+            sample.add(_some_of(growing.values[: sample.channels]))
 
     @property
     def shown(self) -> RoughMap | GrowingMap | Difference:
@@ -113,7 +117,8 @@ class ModelMap(LiveMap):
     def __init__(self, title: str, run: Run, number: int) -> None:
         share = run.shares[number]
         self._name, self._number = share.name, number
-        sample = ValueSample(share.plan.frame.channels)
+        # What the model gives; a channel that the map adds is looked at by itself.
+        sample = ValueSample(share.plan.dry.channels)
         super().__init__(title, share.growing, share.heatmap, sample, share.plan)
         self.limits, self.reasons = share.plan.model.limits, share.output.failures
         self._note_failed(np.flatnonzero(state_of(share.growing.state) == FAILED))
@@ -123,6 +128,8 @@ class ModelMap(LiveMap):
         if piece.model == self._name:
             self.sample.add(piece.values)
             self._show(piece.index)
+            if self.classes is not None:
+                self.classes.add(piece.index)
             self._note_failed(piece.index[state_of(piece.state) == FAILED])
 
     def _note_failed(self, index: NDArray[np.int64]) -> None:

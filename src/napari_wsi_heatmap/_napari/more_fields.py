@@ -11,6 +11,7 @@ from magicgui.widgets import ComboBox, Container, PushButton
 from napari_wsi_heatmap._napari.fields import align_labels, choice, count_of, number
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.model_list import MODELS
+from napari_wsi_heatmap._napari.output_fields import OutputFields
 from napari_wsi_heatmap.settings import RunSettings
 
 DEFAULTS = {field.name: field.default for field in dataclass_fields(RunSettings)}
@@ -27,8 +28,10 @@ class Choice:
     name: str
     """Of the setting, and of its field."""
     tooltip: str
-    choices: tuple[tuple[str, str], ...]
+    choices: tuple[tuple[str, Any], ...]
     """(text, value)"""
+    label: str = ""
+    """Of its field; else the name."""
 
 
 CHOICES = (
@@ -59,6 +62,12 @@ CHOICES = (
         "weighted by a gaussian around the middle of each, the largest, or the last value.",
         (("mean", "mean"), ("gaussian", "gaussian"), ("max", "max"), ("last", "last")),
     ),
+    Choice(
+        "disagreement",
+        "For the same models: also keep, as a channel, how far windows differ where they overlap.",
+        (("blended", False), ("and compared", True)),
+        "overlaps",
+    ),
 )
 
 
@@ -77,11 +86,14 @@ class MoreFields(Container):
         self._button.native.setStyleSheet("text-align: left")
         self._batch = number("batch", "automatic", "Windows that the model gets at once.")
         self._choices: dict[str, ComboBox] = {
-            field.name: choice(field.name, field.choices, field.tooltip, value=DEFAULTS[field.name])
+            field.name: choice(
+                field.label or field.name, field.choices, field.tooltip, value=DEFAULTS[field.name]
+            )
             for field in CHOICES
         }
         self._beside = choice("compare", _with_models, BESIDE)
-        fields = [self._beside, *self._choices.values(), self._batch]
+        self._outputs = OutputFields()
+        fields = [*self._outputs.fields, self._beside, *self._choices.values(), self._batch]
         self._fields = Container(widgets=fields, labels=True)
         self._fields.margins = (0, 0, 0, 0)
         super().__init__(widgets=[self._button, self._fields], labels=False)
@@ -95,6 +107,10 @@ class MoreFields(Container):
         """Name of the model to compare with; None: with no other."""
         name: str | None = self._beside.value
         return name
+
+    def of_model(self) -> dict[str, Any]:
+        """Settings of the model, for a run: only those that were chosen."""
+        return self._outputs.settings()
 
     def settings(self) -> dict[str, Any]:
         """Keyword arguments for a run.

@@ -8,7 +8,7 @@ from magicgui.widgets import Container, ProgressBar, PushButton
 from psygnal import Signal
 
 from napari_wsi_heatmap._napari.color_strip import ColorStrip
-from napari_wsi_heatmap._napari.fields import choice, show_text, text_line
+from napari_wsi_heatmap._napari.fields import show_text, text_line
 from napari_wsi_heatmap._napari.guarded import guarded
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ BAR_STEPS = 1000
 
 
 class RunPanel(Container):
-    """Run, Pause/Resume, Cancel; how far it is; which channel is shown.
+    """Run, Pause/Resume, Cancel; how far it is; what the colours mean.
 
     Attributes
     ----------
@@ -35,26 +35,19 @@ class RunPanel(Container):
         self._bar = ProgressBar(min=0, max=BAR_STEPS, value=0)
         self._line = text_line("line")
         self._notice = text_line("notice")
-        self._channel = choice("channel", [], "Which output of the model is shown.")
         buttons = Container(
             widgets=[self._run, self._pause, self._cancel], layout="horizontal", labels=False
         )
         buttons.margins = (0, 0, 0, 0)
-        self._channel_row = Container(widgets=[self._channel], labels=True)
-        self._channel_row.margins = (0, 0, 0, 0)
         self._colors = ColorStrip()
         super().__init__(
-            widgets=[
-                buttons, self._bar, self._line, self._colors, self._channel_row, self._notice,
-            ],
-            labels=False,
-        )  # fmt: skip
+            widgets=[buttons, self._bar, self._line, self._colors, self._notice], labels=False
+        )
         self.margins = (0, 0, 0, 0)
-        self._channel_row.visible = self._colors.visible = False
+        self._colors.visible = False
         self._run.changed.connect(lambda: self.run_pressed.emit())
         self._pause.changed.connect(self._on_pause)
         self._cancel.changed.connect(self._on_cancel)
-        self._channel.changed.connect(self._on_channel)
 
     def follow(self, job: HeatmapJob) -> None:
         """Show a job from now on, instead of the one before."""
@@ -92,12 +85,12 @@ class RunPanel(Container):
         show_text(self._notice, self._notices)
         self._show_bar(job)
         self._show_colors(job)
-        self._show_channels(job)
 
     def _show_colors(self, job: HeatmapJob) -> None:
         seen = job.seen
-        if self._colors.visible != (seen is not None):
-            self._colors.visible = seen is not None
+        shown = seen is not None and seen[0].visible  # its classes may be shown instead of it
+        if self._colors.visible != shown:
+            self._colors.visible = shown
         if seen is not None:
             self._colors.show_layer(*seen)
 
@@ -114,16 +107,6 @@ class RunPanel(Container):
         self._bar.max, self._bar.value = steps, value
         self._bar.native.setUpdatesEnabled(True)
 
-    def _show_channels(self, job: HeatmapJob) -> None:
-        several = len(job.names) > 1
-        if self._channel_row.visible != several:
-            self._channel_row.visible = several
-        wanted = tuple((name, i) for i, name in enumerate(job.names)) if several else ()
-        if several and self._channel.choices != tuple(range(len(job.names))):
-            with self._channel.changed.blocked():
-                self._channel.choices = wanted
-                self._channel.value = job.channel
-
     @guarded
     def _on_pause(self, _: Any = None) -> None:
         if self._job is None or self._job.over:
@@ -137,8 +120,3 @@ class RunPanel(Container):
     def _on_cancel(self, _: Any = None) -> None:
         if self._job is not None:
             self._job.cancel()
-
-    @guarded
-    def _on_channel(self, channel: int | None) -> None:
-        if self._job is not None and channel is not None:
-            self._job.channel = channel

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from napari_wsi_heatmap._napari.class_labels import PART_OF
 from napari_wsi_heatmap._napari.cursor_text import say_under_cursor
 from napari_wsi_heatmap._napari.notify import tell
 from napari_wsi_heatmap._napari.placement import placed_over
@@ -49,9 +50,11 @@ def show_run_tissue(viewer: ViewerModel) -> None:
 
 
 def chosen_heatmap(viewer: ViewerModel) -> Layer | None:
-    """The heatmap's layer that is selected, else the topmost one."""
+    """The heatmap's layer that is selected, or a part of it is, else the topmost one."""
     layers = [layer for layer in viewer.layers if "heatmap" in layer.metadata]
-    selected = [layer for layer in layers if layer in viewer.layers.selection]
+    meant = [layer.metadata.get(PART_OF) for layer in viewer.layers.selection]
+    meant += viewer.layers.selection
+    selected = [layer for layer in layers if any(layer is one for one in meant)]
     return next(reversed(selected or layers), None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from napari_wsi_heatmap._napari.guarded import guarded
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_wsi_heatmap.pyramid import Pyramid
+
+
+also: WeakSet[ViewerModel] = WeakSet()
+"""Panes that show slides without a window of their own: napari knows of none of them."""
 
 
 def gui_runs() -> bool:
@@ -31,7 +36,7 @@ def in_viewers(act: Callable[[ViewerModel, Layer], None], known: ref[Pyramid]) -
     from napari.viewer import Viewer
 
     pyramid = known()
-    for viewer in list(getattr(Viewer, "_instances", ())):
+    for viewer in [*getattr(Viewer, "_instances", ()), *also]:
         for layer in viewer.layers:
             if pyramid is not None and layer.metadata.get("pyramid") is pyramid:
                 act(viewer, layer)

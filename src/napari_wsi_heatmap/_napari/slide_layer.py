@@ -40,7 +40,7 @@ def slide_layer(slide: Slide) -> tuple[list[Any], dict[str, Any], str]:
     data = layer_data(slide, progressive=progressive)
     pyramid = data[1]["metadata"]["pyramid"]
     _tell_warnings(slide)
-    _follow(pyramid)
+    follow_filling(pyramid)
     if progressive:
         refresh_on_arrival(pyramid)
     elif not pyramid.overview_ready.is_set():
@@ -82,7 +82,8 @@ def _scanned_share(slide: Slide) -> float:
     return slide.bounds[2] * slide.bounds[3] / (height * width)
 
 
-def _follow(pyramid: Pyramid) -> None:
+def follow_filling(pyramid: Pyramid) -> None:
+    """Tell what cannot be read, and draw its layers anew while its small levels are filled."""
     pyramid.on_problem(tell_warning)
     if not pyramid.overview_ready.is_set():
         # The pyramid keeps its listeners: one that held the pyramid would keep it alive.

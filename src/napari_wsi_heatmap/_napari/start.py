@@ -15,6 +15,7 @@ from napari_wsi_heatmap._napari.region import drawn_region, on_slide, view_box
 from napari_wsi_heatmap._napari.registry import JOBS
 from napari_wsi_heatmap._napari.slide_source import source_of
 from napari_wsi_heatmap.errors import HeatmapError
+from napari_wsi_heatmap.models.settings import OF_RUN as OF_MODEL
 from napari_wsi_heatmap.settings import RunSettings
 from napari_wsi_heatmap.slides.base import Slide
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_wsi_heatmap._napari.slide_source import SlideSource
 
-NOT_OF_RUN = ("out", "trust")
+NOT_OF_RUN = ("out", "trust", *OF_MODEL)
 """Arguments of `show_heatmap` beside the fields of `RunSettings`."""
 
 

@@ -7,54 +7,73 @@ from typing import TYPE_CHECKING
 import napari
 import numpy as np
 from napari.layers import Image, Layer
-from napari.utils.notifications import show_info, show_warning
+from napari.utils.notifications import show_info
 
-from napari_wsi_heatmap._napari.colors import BLENDING, COLORMAP, OPACITY, PERCENTILES
-from napari_wsi_heatmap._napari.cursor_text import say_under_cursor
-from napari_wsi_heatmap._napari.diverging import OPACITY as DIFFERENCE_OPACITY
-from napari_wsi_heatmap._napari.diverging import diverging
+from napari_wsi_heatmap._napari.class_switch import offer_switch
+from napari_wsi_heatmap._napari.colors import PERCENTILES
 from napari_wsi_heatmap._napari.failed_layer import FailedLayer
-from napari_wsi_heatmap._napari.placement import placed_over
+from napari_wsi_heatmap._napari.picture_layer import picture_layers
 from napari_wsi_heatmap._napari.qt_window import guard_removals
+from napari_wsi_heatmap._napari.saved_layer import SavedLayer, reasons_of
 from napari_wsi_heatmap._napari.slide_layer import frame_scanned, slide_layer
-from napari_wsi_heatmap._napari.window_words import word_of
-from napari_wsi_heatmap.difference import symmetric
 from napari_wsi_heatmap.errors import HeatmapError
-from napari_wsi_heatmap.minus import KIND as DIFFERENCE
 from napari_wsi_heatmap.rough import rough_map
 from napari_wsi_heatmap.states import FAILED, count_states, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.heatmap import Heatmap
+    from napari_wsi_heatmap.placedpictures import PlacedPicture
     from napari_wsi_heatmap.rough import RoughMap
     from napari_wsi_heatmap.slides.base import Slide
 
-MOST_LAYERS = 16
-"""Outputs of a model that get a layer each."""
 
+def view(
+    slide: Slide,
+    *heatmaps: Heatmap,
+    pictures: Sequence[PlacedPicture] = (),
+    side_by_side: bool = False,
+) -> None:
+    """Open a viewer with all of them, and return when its window is closed.
 
-def view(slide: Slide, *heatmaps: Heatmap) -> None:
-    """Open a viewer with all of them, and return when its window is closed."""
+    Parameters
+    ----------
+    slide : Slide
+    *heatmaps : Heatmap
+    pictures : sequence of PlacedPicture
+        Laid on the slide.
+    side_by_side : bool
+        Show the slide alone in a second pane, too; one camera looks at both.
+    """
     viewer = napari.Viewer(title=slide.name)
-    show(viewer, slide, *heatmaps)
+    layers = show(viewer, slide, *heatmaps, pictures=pictures)
+    offer_switch(viewer)
+    if side_by_side:
+        from napari_wsi_heatmap._napari.side_by_side import show_beside
+
+        show_beside(viewer, layers[0])
     napari.run()
 
 
-def show(viewer: napari.Viewer, slide: Slide, *heatmaps: Heatmap) -> list[Layer]:
+def show(
+    viewer: napari.Viewer,
+    slide: Slide,
+    *heatmaps: Heatmap,
+    pictures: Sequence[PlacedPicture] = (),
+) -> list[Layer]:
     """Add a slide, and what was saved of a run over it, to a viewer.
 
     Returns
     -------
     list of Layer
-        The slide's, then one for each output of each model, of two models also of what they
-        differ by, and one that hatches windows that failed, if any did. The first of the
-        difference is shown, else the first of all. Of a run that was stopped windows that are
-        missing look like others nearby.
+        The slide's, then one for each model, of two models also of what they differ by, one that
+        hatches windows that failed, if any did, and those of pictures. The difference is shown,
+        else the first of all; of several outputs the first, until another is chosen (see
+        `class_switch`). Of a run that was stopped windows that are missing look like others
+        nearby.
     """
     guard_removals(viewer)
     layers = [Layer.create(*slide_layer(slide))]
@@ -69,6 +88,8 @@ def show(viewer: napari.Viewer, slide: Slide, *heatmaps: Heatmap) -> list[Layer]
         layers += found
     for heatmap in seen:
         layers += failed_layers(heatmap, layers[0])
+    for picture in pictures:
+        layers += picture_layers(picture, layers[0], _limits)
     for layer in layers[1:]:
         viewer.add_layer(layer)
     viewer.canvas.overlays.scale_bar.visible = slide.mpp is not None
@@ -87,11 +108,8 @@ def _difference(heatmaps: Sequence[Heatmap]) -> list[Heatmap]:
 
 
 def heatmap_layers(heatmap: Heatmap, slide: Layer, rough: RoughMap | None = None) -> list[Image]:
-    """Make a layer for each output of a saved heatmap, placed over the slide's layer."""
-    count = len(heatmap.names)
-    if count > MOST_LAYERS:
-        show_warning(f"The first {MOST_LAYERS} of {count} outputs are shown.")
-    return [_layer(heatmap, channel, slide, rough) for channel in range(min(count, MOST_LAYERS))]
+    """Make the layer of a saved heatmap, placed over the slide's layer."""
+    return [SavedLayer(heatmap, slide, None if rough is None else rough.values).layer]
 
 
 def failed_layers(heatmap: Heatmap, slide: Layer) -> list[Image]:
@@ -99,14 +117,10 @@ def failed_layers(heatmap: Heatmap, slide: Layer) -> list[Image]:
     failed = np.flatnonzero(state_of(heatmap.state) == FAILED)
     if not len(failed) or heatmap.state.ndim != 2:
         return []
-    name, reasons = heatmap.run["model"]["name"], _reasons(heatmap)
+    name, reasons = heatmap.run["model"]["name"], reasons_of(heatmap)
     layer = FailedLayer(heatmap.grid, heatmap.state, slide, name, reasons)
     layer.add(failed)
     return [layer.layer]
-
-
-def _reasons(heatmap: Heatmap) -> dict[int, str]:
-    return {int(window): str(why) for window, why in heatmap.run.get("failed", ())}
 
 
 def _rough(heatmap: Heatmap, slide: Slide, *, tell: bool = True) -> RoughMap | None:
@@ -124,49 +138,6 @@ def _rough(heatmap: Heatmap, slide: Slide, *, tell: bool = True) -> RoughMap | N
             "others look like the nearest one that is."
         )
     return rough
-
-
-def _layer(heatmap: Heatmap, channel: int, slide: Layer, rough: RoughMap | None) -> Image:
-    model, name = heatmap.run["model"], heatmap.names[channel]
-    values = heatmap.values[channel]
-    shown = values if rough is None else rough.values[channel]
-    layer = Image(
-        shown,
-        name=model["name"] if len(heatmap.names) == 1 else f"{model['name']}: {name}",
-        rgb=False,
-        multiscale=False,
-        cache=False,
-        blending=BLENDING,
-        interpolation2d="nearest",
-        axis_labels=slide.axis_labels,
-        visible=channel == 0,
-        metadata={"heatmap": heatmap, "names": heatmap.names, "unit": model["unit"]},
-        **_colours(heatmap, values),
-        **placed_over(slide, heatmap.frame),
-    )
-    layer.colorbar.visible = True
-    layer.colorbar.box = True
-    if values.shape == heatmap.state.shape:  # a cell is a window
-        _say_words(layer, heatmap, shown)
-    return layer
-
-
-def _colours(heatmap: Heatmap, values: NDArray[np.float32]) -> dict[str, Any]:
-    """Colour map, its limits and opacity, for a layer."""
-    if heatmap.run.get("kind") == DIFFERENCE:
-        limits, opacity = symmetric(_limits(values)), DIFFERENCE_OPACITY
-        return {"contrast_limits": limits, "colormap": diverging(), "opacity": opacity}
-    limits = heatmap.run["model"]["limits"] or _limits(values)
-    return {"contrast_limits": limits, "colormap": COLORMAP, "opacity": OPACITY}
-
-
-def _say_words(layer: Image, heatmap: Heatmap, shown: NDArray[np.float32]) -> None:
-    state, reasons = heatmap.state, _reasons(heatmap)
-
-    def word(row: int, col: int) -> str:
-        return word_of(state, reasons, (row, col), shows_value=not np.isnan(shown[row, col]))
-
-    say_under_cursor(layer, word)
 
 
 def _limits(values: NDArray[np.float32]) -> tuple[float, float]:

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import Container, PushButton
 from qtpy.QtCore import QTimer
 
+from napari_wsi_heatmap._napari.class_switch import ClassSwitch
+from napari_wsi_heatmap._napari.feature_fields import FeatureSection
 from napari_wsi_heatmap._napari.form import WIDEST, SettingsForm
 from napari_wsi_heatmap._napari.guarded import bare, guarded
+from napari_wsi_heatmap._napari.inspect_sections import InspectSections
 from napari_wsi_heatmap._napari.model_list import MODELS
 from napari_wsi_heatmap._napari.more_fields import MoreFields
 from napari_wsi_heatmap._napari.notify import tell_error
@@ -45,6 +48,7 @@ class HeatmapWidget(Container):
         self._viewer, self._gone = bare(napari_viewer), False
         self._form = SettingsForm(self._viewer)
         self._panel = RunPanel()
+        self._shows = ClassSwitch(self._viewer)
         self._more = MoreFields(WIDEST)
         self._tissue = PushButton(
             text="Show tissue", tooltip="What the rule finds, as a layer that can be painted on."
@@ -56,8 +60,10 @@ class HeatmapWidget(Container):
         buttons = Container(widgets=[self._tissue, self._of_run], layout="horizontal", labels=False)
         buttons.margins = (0, 0, 0, 0)
         self._fields = Container(widgets=[self._form, self._more], labels=False)
+        self._fields.append(InspectSections(self._viewer))
+        self._fields.append(FeatureSection(self._viewer))
         self._fields.margins = (0, 0, 0, 0)
-        super().__init__(widgets=[buttons, self._panel], labels=False)
+        super().__init__(widgets=[buttons, self._panel, self._shows], labels=False)
         self.native.layout().insertWidget(0, Scrolled(self._fields.native))
         self.native.layout().addStretch()
         self.native.setMinimumWidth(NARROWEST)
@@ -82,6 +88,7 @@ class HeatmapWidget(Container):
 
         try:
             settings = self._form.settings(self._more.beside) | self._more.settings()
+            settings |= self._more.of_model()
             start_job(self._viewer, self._form.slide_layer, self._models(), **settings)
             self._hide_tissue()
         except HeatmapError as error:

@@ -17,7 +17,8 @@ import numpy as np
 
 from napari_wsi_heatmap import __version__
 from napari_wsi_heatmap.ome import halve
-from napari_wsi_heatmap.overlay import channel_index, colours_of
+from napari_wsi_heatmap.overlay import channel_index, colours_of, usual_cmap
+from napari_wsi_heatmap.runfolder import DIFFERENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,7 @@ def write(
     *,
     slide: Slide | None = None,
     channel: int | str = 0,
-    cmap: str = "turbo",
+    cmap: str | None = None,
     interpretation: str = "contour",
 ) -> None:
     """Write the annotation.
@@ -51,14 +52,14 @@ def write(
         Not needed.
     channel : int or str
         Index or name of the output.
-    cmap : str
-        Name of a colour map that `cmap` knows.
+    cmap : str, optional
+        Name of a colour map that `cmap` knows; default turbo, of a difference coolwarm.
     interpretation : {"contour", "heatmap", "choropleth"}
         How DSA draws it.
     """
     index = channel_index(heatmap, channel)
     values, factor = _fitting(heatmap.values[index])
-    low, high = _range(values)
+    low, high = _range(values, about_zero=heatmap.run.get("kind") == DIFFERENCE)
     element = {
         "type": "griddata",
         "label": {"value": heatmap.names[index]},
@@ -66,7 +67,7 @@ def write(
         "gridWidth": values.shape[1],
         **_place(heatmap, factor),
         "rangeValues": np.linspace(low, high, COLOURS).tolist(),
-        "colorRange": _colours(cmap),
+        "colorRange": _colours(cmap or usual_cmap(heatmap)),
         "normalizeRange": False,
         "minColor": "rgba(0, 0, 0, 0)",
     }
@@ -85,8 +86,10 @@ def _fitting(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
     return values, factor
 
 
-def _range(values: NDArray[np.float32]) -> tuple[float, float]:
+def _range(values: NDArray[np.float32], *, about_zero: bool) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
+    if about_zero:
+        finite = np.concatenate((finite, -finite))
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     return low, high if high > low else low + 1.0
 

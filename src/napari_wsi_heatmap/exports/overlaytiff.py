@@ -40,7 +40,7 @@ def write(
     *,
     slide: Slide | None = None,
     channel: int | str = 0,
-    cmap: str = "turbo",
+    cmap: str | None = None,
     opacity: float = 0.5,
     limits: tuple[float, float] | None = None,
     side: int = 4096,
@@ -64,7 +64,7 @@ def write(
         for level, picture in enumerate(_levels(drawn.picture)):
             about = None if level else json.dumps(_placement(drawn))
             options |= {"description": about, "subfiletype": int(level > 0)}
-            file.write(picture, **options, **_resolution(pixel, 2**level))
+            file.write(picture, **options, **resolution(pixel, 2**level))
 
 
 def _levels(picture: Rgb) -> Iterator[Rgb]:
@@ -84,7 +84,8 @@ def _micrometres(heatmap: Heatmap, drawn: Overlay) -> tuple[float, float] | None
     return None if mpp is None else (scale[0] * mpp[0], scale[1] * mpp[1])
 
 
-def _resolution(pixel: tuple[float, float] | None, factor: int) -> dict[str, Any]:
+def resolution(pixel: tuple[float, float] | None, factor: int) -> dict[str, Any]:
+    """What tifffile is told of the (y, x) µm per pixel, of a level coarser by a factor."""
     if pixel is None:
         return {}
     y, x = (MICROMETRES / (side * factor) for side in pixel)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_wsi_heatmap.exports.pdmcsvwriter import average_downsample, head_of, row_of
 from napari_wsi_heatmap.exports.windows import level_shape, square_side
 from napari_wsi_heatmap.states import DONE, state_of
 
@@ -41,24 +42,26 @@ def write(heatmap: Heatmap, path: Path, *, slide: Slide | None = None) -> None:
     ExportError
         If windows are not square: the format has one number for a window's size.
     """
-    heads, tail = _heads(heatmap, path), f"{len(heatmap.names)}, {_cells(heatmap)},"
-    with path.open("w", encoding="ascii", newline="\n") as file:
-        for head, values in zip(heads, _values(heatmap), strict=True):
-            file.write(f"{head}, {tail}{', '.join(map(repr, values))}\n")
-
-
-def _heads(heatmap: Heatmap, path: Path) -> list[str]:
-    """Everything of a row before the shape of its values."""
-    spec, (height, width) = heatmap.grid.spec, level_shape(heatmap)
-    side = square_side(heatmap, path, "pdmcsv")
-    level = f"{height}, {width}, {spec.level}, {side}, {float(np.mean(spec.downsample))!r}"
+    head = _head(heatmap, path)
     index = np.flatnonzero(state_of(heatmap.state) == DONE)
-    return [f"{y}, {x}, {level}" for y, x in heatmap.grid.origins(index).tolist()]
+    corners = heatmap.grid.origins(index).tolist()
+    with path.open("w", encoding="ascii", newline="\n") as file:
+        for (y, x), values in zip(corners, _values(heatmap), strict=True):
+            file.write(row_of(y, x, head, values))
 
 
-def _cells(heatmap: Heatmap) -> str:
+def _head(heatmap: Heatmap, path: Path) -> str:
+    """What all rows have between their place and their values."""
+    spec, shape = heatmap.grid.spec, level_shape(heatmap)
+    side = square_side(heatmap, path, "pdmcsv")
+    height, width = heatmap.run["slide"]["shape"]
+    downsample = average_downsample((height, width), shape)
+    return head_of(shape, spec.level, side, downsample, (len(heatmap.names), *_cells(heatmap)))
+
+
+def _cells(heatmap: Heatmap) -> tuple[int, int]:
     height, width = heatmap.frame.patch_cells if heatmap.frame.dense else (1, 1)
-    return f"{height}, {width}"
+    return height, width
 
 
 def _values(heatmap: Heatmap) -> Iterator[list[float]]:

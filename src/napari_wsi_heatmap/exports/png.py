@@ -29,7 +29,7 @@ def write(
     *,
     slide: Slide | None = None,
     channel: int | str = 0,
-    cmap: str = "turbo",
+    cmap: str | None = None,
     opacity: float = 0.5,
     limits: tuple[float, float] | None = None,
     side: int = 2000,

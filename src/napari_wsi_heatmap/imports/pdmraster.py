@@ -42,8 +42,9 @@ def pdmcsv_to_array(
         kernel_size, downsample, c, h, w, values`` of each row, it gives x and y of cells and their
         values (each C numbers). Default: cell = floor(j + x · h / kernel_size), for y likewise.
     scale : float
-        Above 1: the cells' places are multiplied by it and the values between them interpolated
-        with cubic splines. That is what PyDmed means to do; its own code for it does not run.
+        Above 1: each channel is interpolated with cubic splines to round(Y · scale) by
+        round(X · scale) cells, the first and the last at the borders. PyDmed means to do so; its
+        own code for it does not run.
 
     Returns
     -------
@@ -93,25 +94,43 @@ def _refuse(row: Row, channels: int, number: int, path: Path) -> None:
 
 
 def _raster(xs: Any, ys: Any, values: Any, scale: float) -> NDArray[np.float64]:
-    if scale > 1:
-        xs, ys = np.floor(xs * scale), np.floor(ys * scale)
     (columns, x), (lines, y) = (np.unique(side, return_inverse=True) for side in (xs, ys))
     raster = np.zeros((len(lines), len(columns), values.shape[1]))
     # NumPy does not promise which of several values at one place it keeps.
     flat = (y * len(columns) + x)[::-1]
     cells, last = np.unique(flat, return_index=True)
     raster.reshape(-1, values.shape[1])[cells] = values[::-1][last]
-    return _between(raster, lines, columns) if scale > 1 else raster
+    return _enlarged(raster, scale) if scale > 1 else raster
 
 
-def _between(raster: NDArray[np.float64], lines: Any, columns: Any) -> NDArray[np.float64]:
-    """Interpolate cells at 0, 1, 2, … up to the last, as PyDmed lays them out."""
-    from scipy.interpolate import RectBivariateSpline
+def _enlarged(raster: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
+    """Interpolate (Y, X, C) to (round(Y · scale), round(X · scale), C), channel by channel.
 
-    orders = {"kx": min(3, len(lines) - 1), "ky": min(3, len(columns) - 1)}
-    if min(orders.values()) < 1:
-        raise StoreError("one row or column of cells cannot be scaled", do="use scale=1")
-    down, across = np.arange(lines[-1]), np.arange(columns[-1])
-    channels = np.moveaxis(raster, 2, 0)
-    splines = [RectBivariateSpline(lines, columns, channel, **orders) for channel in channels]
-    return np.stack([spline(down, across) for spline in splines], axis=2)
+    What lies nearest to a cell without a number has none either; elsewhere such cells count as
+    their nearest neighbours.
+    """
+    from scipy.ndimage import zoom
+
+    planes = np.moveaxis(raster, 2, 0)
+    return np.stack(
+        [
+            np.where(
+                zoom(np.isfinite(plane).astype(np.uint8), scale, order=0) > 0,
+                zoom(_filled(plane), scale, order=3),
+                zoom(plane, scale, order=0),
+            )
+            for plane in planes
+        ],
+        axis=2,
+    )
+
+
+def _filled(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(Y, X), each cell that is not finite as its nearest one that is."""
+    from scipy.ndimage import distance_transform_edt
+
+    lost = ~np.isfinite(plane)
+    if lost.all() or not lost.any():
+        return np.where(lost, 0, plane)
+    nearest = distance_transform_edt(lost, return_distances=False, return_indices=True)
+    return plane[tuple(nearest)]

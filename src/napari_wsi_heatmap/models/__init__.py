@@ -108,9 +108,10 @@ def load_model(
     window: int | tuple[int, int] | None = None,
     mpp: float | None = None,
     transform: Callable[[Any], Any] | None = None,
-    output: int | str | None = None,
+    output: int | str | tuple[int | str, int | str] | None = None,
     features: int | str | None = None,
     activation: str | None = None,
+    tta: str | None = None,
     names: Sequence[str] | str | None = None,
     trust: Trust = None,
     arch: Any = None,
@@ -135,13 +136,17 @@ def load_model(
         µm per pixel at which it wants to see them; without one the level read decides.
     transform : callable, optional
         (N, 3, H, W) float32 in 0…1 -> what the model takes.
-    output : int or str, optional
-        Index or key of the output that is drawn, where the model returns several.
+    output : int, str or (int or str, int or str), optional
+        Index or key of the output that is drawn, where the model returns several; where it returns
+        one of several classes, name or index of the one that is drawn; or both, (key, class).
     features : int or str, optional
         Index or key of the output that holds a feature vector (N, D) of each window, to be kept
         beside the values.
-    activation : {"softmax", "sigmoid"}, optional
-        Applied to what the model returns.
+    activation : {"softmax", "sigmoid", "none"}, optional
+        Applied to what the model returns; "none" where a model's files state one.
+    tta : {"flips", "dihedral", "none"}, optional
+        Average 4 or 8 views of each window, mirrored or also turned, after the activation; how
+        much they differ becomes further channels, see `models.tta.averaged`.
     names : sequence of str, optional
         One name per output.
     trust : str, sequence of str or bool, optional
@@ -172,7 +177,8 @@ def load_model(
         spec, arch = _weighted(spec, arch, weights)
     settings = checked(
         window=window, mpp=mpp, transform=transform, output=output, features=features,
-        activation=activation, names=names, output_stride=output_stride, batch_size=batch_size,
+        activation=activation, tta=tta, names=names, output_stride=output_stride,
+        batch_size=batch_size,
     )  # fmt: skip
     for kind in KINDS:
         if kind.matches(spec):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Spec = str | dict[str, Any] | None
 
-KEYWORDS = ("arch", "output", "features", "activation", "names", "output_stride")
+KEYWORDS = ("arch", "output", "features", "activation", "tta", "names", "output_stride")
 """What a record may say to `load_model`: it comes from a file, so no consent is among them."""
 
 
@@ -25,7 +25,9 @@ def spec_of(model: HeatmapModel) -> Spec:
     ``path``, and keywords of `load_model`.
     """
     if model.name in BUILTIN and load_model(model.name, mpp=model.mpp).sha256 == model.sha256:
-        return model.name
+        added = {"output": model.output, "tta": model.tta}
+        chosen = {key: value for key, value in added.items() if value is not None}
+        return {"path": model.name, **chosen} if chosen else model.name
     spec = getattr(model, "spec", None)
     return spec() if callable(spec) else None
 

@@ -14,16 +14,15 @@ from napari_wsi_heatmap.errors import HeatmapError, ModelOutputError, ModelRunEr
 from napari_wsi_heatmap.models.arithmetic import fixed_algorithms
 from napari_wsi_heatmap.models.identity import module_sha256
 from napari_wsi_heatmap.models.memory import out_of_memory
-from napari_wsi_heatmap.models.outputs import (
-    activate,
-    as_features,
-    as_values,
-    select_features,
-    select_output,
-)
+from napari_wsi_heatmap.models.named import default_names
+from napari_wsi_heatmap.models.outputs import as_features, drawn, select_features
+from napari_wsi_heatmap.models.settings import switched_off
+from napari_wsi_heatmap.models.tta import added_names, averaged, views_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from napari_wsi_heatmap.models.outputs import Output
 
 Tensor = torch.Tensor
 
@@ -45,8 +44,11 @@ class HeatmapModel(abc.ABC):
         (N, 3, H, W) float32 in 0…1 -> what the model takes, on the device.
     activation : {"softmax", "sigmoid", None}
         Applied to what the model returns.
-    output : int, str or None
-        Which element of a tuple or key of a dict is drawn.
+    tta : {"flips", "dihedral", None}
+        Test-time augmentation: how many views of each window are averaged, see `models.tta`.
+    output : int, str, (int or str, int or str) or None
+        Which element of a tuple or key of a dict is drawn, or which class of a tensor by its name
+        or index; both together: which class of which element. None: all classes.
     features : int, str or None
         Which element or key is a feature vector (N, D), kept beside the values.
     output_stride : float or None
@@ -69,7 +71,8 @@ class HeatmapModel(abc.ABC):
     names: tuple[str, ...] | None = None
     transform: Callable[[Tensor], Tensor] | None = None
     activation: str | None = None
-    output: int | str | None = None
+    tta: str | None = None
+    output: Output = None
     features: int | str | None = None
     output_stride: float | None = None
     batch_size: int | None = None
@@ -129,10 +132,11 @@ class HeatmapModel(abc.ABC):
 
     def settle(self, **settings: Any) -> None:
         """Take over settings that `models.settings.checked` has checked."""
-        for name, value in settings.items():
+        before = self.activation
+        for name, value in switched_off(settings).items():
             setattr(self, name, value)
-        if "activation" in settings:  # probabilities, whatever the values were before
-            self.unit, self.limits = "", (0.0, 1.0)
+        if self.activation != before:  # probabilities, or no longer any
+            self.unit, self.limits = "", (0.0, 1.0) if self.activation else None
 
     def compiled(self) -> HeatmapModel:
         """Return a copy whose `forward` torch compiles, once for each shape that it meets.
@@ -163,15 +167,14 @@ class HeatmapModel(abc.ABC):
         ModelOutputError
             If what it returns cannot be placed.
         """
-        return self._values(self._raw(batch), len(batch))
+        return self._seen(batch)[0]
 
     def outputs(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
         """Values of a batch as by calling the model, and the features (N, D) float32, if any."""
-        raw, n = self._raw(batch), len(batch)
-        values = self._values(raw, n)
+        values, raw = self._seen(batch)
         if self.features is None:
             return values, None
-        vectors = as_features(select_features(raw, self.features), n)
+        vectors = as_features(select_features(raw, self.features), len(batch))
         if vectors.device != values.device:
             raise ModelOutputError(
                 f"the values are on {values.device} and the features on {vectors.device}",
@@ -190,8 +193,36 @@ class HeatmapModel(abc.ABC):
         values, vectors = self.outputs(batch)
         return values if vectors is None else torch.cat([values.flatten(1), vectors], 1)
 
-    def _values(self, raw: Any, n: int) -> Tensor:
-        return activate(as_values(select_output(raw, self.output), n), self.activation)
+    def _seen(self, batch: Tensor) -> tuple[Tensor, Any]:
+        """What is drawn, and all that the model returned for the windows as they are."""
+        if self.tta is not None:
+            return self._views_seen(batch, self.tta)
+        raw = self._raw(batch)
+        values, chosen = self._values(raw, len(batch))
+        return values if chosen is None else values[:, chosen : chosen + 1], raw
+
+    def _views_seen(self, batch: Tensor, kind: str) -> tuple[Tensor, Any]:
+        seen: list[Tensor] = []
+        plain = chosen = None
+        for view in views_of(kind, batch):
+            raw = self._raw(view.of(batch))
+            values, chosen = self._values(raw, len(batch))
+            seen.append(view.back(values))
+            plain = raw if plain is None else plain
+        return averaged(seen, self.activation, chosen), plain
+
+    def _values(self, raw: Any, n: int) -> tuple[Tensor, int | None]:
+        return drawn(raw, n, self.output, self.activation, self.names)
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """Names of the channels of uncertainty behind those of the outputs."""
+        return added_names(self.tta, self.activation)
+
+    def chosen_class(self, batch: Tensor) -> str | None:
+        """Run on a batch to tell the name of the one class that is drawn; None: all are."""
+        values, chosen = self._values(self._raw(batch), len(batch))
+        return None if chosen is None else (self.names or default_names(values.shape[1]))[chosen]
 
     def _raw(self, batch: Tensor) -> Any:
         try:

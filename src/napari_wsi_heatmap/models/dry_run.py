@@ -12,6 +12,7 @@ from napari_wsi_heatmap.errors import HeatmapError, ModelOutputError, one_line
 from napari_wsi_heatmap.models.base import inference
 from napari_wsi_heatmap.models.batchsize import SMALLEST, Room, Trial, best_of, try_sizes
 from napari_wsi_heatmap.models.memory import PeakMemory, free_bytes, give_back, out_of_memory
+from napari_wsi_heatmap.models.named import output_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +115,7 @@ def dry_run(
     with inference(device, dtype):
         pair, told = _in_pairs(call, patches)
         shape, features = _shapes(model, patches, pair)
-        names = _names(model, shape[0])
+        names = output_names(model, patches, shape[0])
         size, trials = _batch_size(model, call, patches, pair, told.seconds, batch_size)
         if size > SMALLEST:
             told = told.and_then(_in_whole_batches(call, patches, size, pair))
@@ -287,15 +288,3 @@ def _not_finite(pair: Tensor) -> list[str]:
     missing = int((~pair.isfinite()).sum())
     told = f"{missing} of {pair.numel()} values of two sample windows are NaN or infinite"
     return [told] if missing else []
-
-
-def _names(model: HeatmapModel, channels: int) -> tuple[str, ...]:
-    if model.names is None:
-        return ("value",) if channels == 1 else tuple(map(str, range(channels)))
-    if len(model.names) != channels:
-        raise ModelOutputError(
-            f"the model has {channels} outputs and {len(model.names)} names",
-            ", ".join(model.names),
-            "give one name per output, or none",
-        )
-    return model.names

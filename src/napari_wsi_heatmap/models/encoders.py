@@ -1,8 +1,10 @@
 """Foundation encoders: a feature vector of each window.
 
-An encoder says nothing that could be drawn by itself, so the map shows the Euclidean norm of the
-feature vector, named "norm": where it changes, the encoder sees something else. The vectors are the
-features, kept beside it.
+An encoder says nothing that could be drawn by itself, and what could be made of all its vectors,
+such as their principal components, is not known while a run goes on. So the map that grows shows
+their Euclidean length, and says so: "L2 norm". Where it changes, the encoder sees something else.
+The vectors are the features, kept beside it: see `napari_wsi_heatmap.embedding`. With
+``output="features"`` each of them is a channel of the map instead.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 Tensor = torch.Tensor
 
 NORM: Final = "norm"
+NORM_NAME, NORM_UNIT = "L2 norm", "L2 norm of the features"
 VECTORS: Final = "features"
 LAYERS: Final = {"SwiGLUPacked": "timm.layers", "SiLU": "torch.nn"}
 """Layers that the table names, and where they come from."""
@@ -101,6 +104,7 @@ class EncoderModel(FileModel):
 
     output = NORM
     features = VECTORS
+    unit = NORM_UNIT
 
     def __init__(
         self,
@@ -112,7 +116,7 @@ class EncoderModel(FileModel):
         **settings: Any,
     ) -> None:
         self.encoder, self._hash = encoder, ""
-        self.names = (NORM,)
+        self.names = (NORM_NAME,)
         transform = Normalize(*encoder.statistics)
         stated = {"window": (encoder.size,) * 2, "mpp": encoder.mpp, "transform": transform}
         super().__init__(net.eval(), Source(path or Path(name)), **(stated | settings))
@@ -121,9 +125,12 @@ class EncoderModel(FileModel):
             self.made_from(path, transform, arch=name)
 
     def settle(self, **settings: Any) -> None:
-        """Take over settings; other outputs than the norm have other names."""
-        if settings.get("output", self.output) != self.output:
-            self.names = None
+        """Take over settings; other outputs than the norm have other names and no unit."""
+        output = settings.get("output", self.output)
+        if output != self.output:
+            self.names, self.unit = None, ""
+        if output == VECTORS != self.output:
+            self.names = tuple(f"latent_{d}" for d in range(self.encoder.dim))
         self._hash = ""
         super().settle(**settings)
 

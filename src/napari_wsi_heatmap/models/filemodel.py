@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-RECORDED = ("output", "features", "activation", "names", "output_stride")
+RECORDED = ("output", "features", "activation", "tta", "names", "output_stride")
 """Settings that a record keeps; window, pixel size and batch size stand among those of the run."""
 
 

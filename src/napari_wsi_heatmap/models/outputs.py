@@ -2,17 +2,80 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from napari_wsi_heatmap.errors import ModelOutputError
+from napari_wsi_heatmap.models.named import class_index
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Tensor = torch.Tensor
+Key = int | str
+Output = Key | tuple[Key, Key] | None
+"""An index or a key of a tuple or dict; an index or a name of a class; or both."""
 
 
-def select_output(values: Any, output: int | str | None) -> Tensor:
+def split_output(values: Any, output: Output) -> tuple[Key | None, Key | None]:
+    """Which element of what a model returned is drawn, and which class of it.
+
+    A tuple, list or dict of several is chosen from first; a tensor, alone or as the only element
+    of one, has nothing but its classes to choose from.
+
+    Returns
+    -------
+    key : int, str or None
+        For `select_output`.
+    chosen : int, str or None
+        For `named.class_index`; None: all classes.
+
+    Raises
+    ------
+    ModelOutputError
+        If there is nothing to choose an element from.
+    """
+    alone = isinstance(values, (Tensor, np.ndarray, np.generic))
+    if isinstance(output, tuple):
+        if alone:
+            raise _alone(values, *output)
+        return output
+    if output is None or alone:
+        return None, output
+    keys = _keys(values)
+    if output in keys or _counts_from_the_end(values, output):
+        return output, None
+    return (None, output) if len(keys) == 1 else (output, None)
+
+
+def _alone(values: Any, key: Key, chosen: Key) -> ModelOutputError:
+    return ModelOutputError(
+        f"the model returned one {type(values).__name__}",
+        f"there is no output {key!r}",
+        f"choose the class alone, with output={chosen!r}",
+    )
+
+
+def drawn(
+    raw: Any, n: int, output: Output, activation: str | None, names: Sequence[str] | None
+) -> tuple[Tensor, int | None]:
+    """All classes of what is drawn of what a model returned for `n` windows.
+
+    Returns
+    -------
+    values : (N, C) or (N, C, h, w) float32
+        After the activation.
+    chosen : int or None
+        Number of the one class that is wanted; None: all are.
+    """
+    key, chosen = split_output(raw, output)
+    values = activate(as_values(select_output(raw, key), n), activation)
+    return values, None if chosen is None else class_index(chosen, names, values.shape[1])
+
+
+def select_output(values: Any, output: Key | None) -> Tensor:
     """Pick the tensor that is drawn from a tensor, array, tuple or dict.
 
     A tuple, list or dict of one entry needs no `output`; an index may count from the end.
@@ -34,7 +97,7 @@ def select_output(values: Any, output: int | str | None) -> Tensor:
     return select_output(values[output], None)
 
 
-def _counts_from_the_end(values: Any, output: int | str | None) -> bool:
+def _counts_from_the_end(values: Any, output: Key | None) -> bool:
     if isinstance(values, (tuple, list)) and isinstance(output, int):
         return -len(values) <= output < 0
     return False
@@ -60,11 +123,15 @@ def _keys(values: Any) -> list[Any]:
     )
 
 
-def _unpicked(values: Any, keys: list[Any], output: int | str | None) -> ModelOutputError:
+def _unpicked(values: Any, keys: list[Any], output: Key | None) -> ModelOutputError:
+    first = keys[0] if keys else None
+    classes = (
+        f", or a class of it with output={(first, output)!r}" if isinstance(output, str) else ""
+    )
     return ModelOutputError(
         f"the model returned a {type(values).__name__} of {keys}",
         None if output is None else f"there is no output {output!r}",
-        f"choose one with output={keys[0] if keys else None!r}",
+        f"choose one with output={first!r}{classes}",
     )
 
 
@@ -90,7 +157,7 @@ def as_values(values: Tensor, n: int) -> Tensor:
     return values.to(torch.float32)
 
 
-def select_features(values: Any, features: int | str) -> Tensor:
+def select_features(values: Any, features: Key) -> Tensor:
     """Pick the tensor of feature vectors from a tuple or dict.
 
     Raises
@@ -140,3 +207,8 @@ def activate(values: Tensor, activation: str | None) -> Tensor:
     if activation == "softmax":
         return values.softmax(1)
     return values.sigmoid() if activation == "sigmoid" else values
+
+
+def plain_output(output: Output) -> Key | list[Key] | None:
+    """Which output is drawn, as JSON keeps it."""
+    return list(output) if isinstance(output, tuple) else output

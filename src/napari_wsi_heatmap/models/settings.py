@@ -11,7 +11,14 @@ from napari_wsi_heatmap.errors import ModelLoadError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ACTIVATIONS = ("softmax", "sigmoid")
+NONE = "none"
+"""Says that there is to be none, where a file states one or a record would."""
+ACTIVATIONS = ("softmax", "sigmoid", NONE)
+FLIPS, DIHEDRAL = "flips", "dihedral"
+TTA = (FLIPS, DIHEDRAL, NONE)
+"""Test-time augmentation: 4 or 8 views of each window, see `models.tta`."""
+OF_RUN = ("output", "activation", "tta", "names")
+"""Settings of a model that a run takes as well, and hands on to it."""
 
 
 def checked(**given: Any) -> dict[str, Any]:
@@ -23,6 +30,12 @@ def checked(**given: Any) -> dict[str, Any]:
         Naming the first that cannot be.
     """
     return {name: CHECKS[name](name, value) for name, value in given.items() if value is not None}
+
+
+def switched_off(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with None for what is to be none."""
+    may = ("activation", "tta")
+    return {k: None if k in may and v == NONE else v for k, v in settings.items()}
 
 
 def _window(name: str, value: object) -> tuple[int, int]:
@@ -73,10 +86,21 @@ def _key(name: str, value: object) -> object:
     return value
 
 
-def _activation(name: str, value: object) -> object:
-    if value not in ACTIVATIONS:
-        raise _wrong(name, value, f"one of {', '.join(ACTIVATIONS)} or None")
-    return value
+def _choice(name: str, value: object) -> object:
+    if not isinstance(value, (tuple, list)):
+        return _key(name, value)
+    if len(value) != 2:
+        raise _wrong(name, value, "an index, a key or a name, or (key, name)")
+    return tuple(_key(name, part) for part in value)
+
+
+def _one_of(*choices: str) -> Callable[[str, object], object]:
+    def check(name: str, value: object) -> object:
+        if value not in choices:
+            raise _wrong(name, value, f"one of {', '.join(choices)}")
+        return value
+
+    return check
 
 
 def _wrong(name: str, value: object, wanted: str) -> ModelLoadError:
@@ -87,10 +111,17 @@ CHECKS: dict[str, Callable[[str, object], Any]] = {
     "window": _window,
     "mpp": _positive,
     "transform": _function,
-    "output": _key,
+    "output": _choice,
     "features": _key,
-    "activation": _activation,
+    "activation": _one_of(*ACTIVATIONS),
+    "tta": _one_of(*TTA),
     "names": _names,
     "output_stride": _positive,
     "batch_size": _count,
 }
+
+
+def apart(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of a model among those of a run, and the rest."""
+    of_model = {name: value for name, value in settings.items() if name in OF_RUN}
+    return of_model, {name: value for name, value in settings.items() if name not in OF_RUN}

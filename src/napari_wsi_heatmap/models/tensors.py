@@ -50,16 +50,26 @@ def read_state(path: Path) -> State:
     Memory bound: twice the size of the file, in which every tensor must lie. The file is not
     mapped: weights must not change, nor the process end, when somebody writes to it later.
     """
+    state = unwrapped(path, read_saved(path))
+    for name, tensor in state.items():
+        check_tensor(path, name, tensor)
+    return state
+
+
+def read_saved(path: Path) -> Any:
+    """Read what `torch.save` or safetensors has saved, whatever plain data it is.
+
+    Raises
+    ------
+    ModelLoadError
+        As `read_state`. The tensors in it are not looked at: see `check_tensor`.
+    """
     with opened(path) as file:
         kind = sniff_open(path, file)
         if kind not in _READERS:
             what = f"it is a {kind} file, which holds code beside its weights"
             raise ModelLoadError(what, path, "leave arch= and weights= away, or " + SAVE)
-        loaded = _READERS[kind](path, file)
-    state = unwrapped(path, loaded)
-    for name, tensor in state.items():
-        _check(path, name, tensor)
-    return state
+        return _READERS[kind](path, file)
 
 
 def unwrapped(path: Path, loaded: Any) -> State:
@@ -143,7 +153,7 @@ def _reason(error: Exception) -> str:
     return "" if "weights" in text.lower() else text
 
 
-def _check(path: Path, name: str, tensor: torch.Tensor) -> None:
+def check_tensor(path: Path, name: str, tensor: torch.Tensor) -> None:
     """Refuse tensors that lie in memory as no ordinary one does."""
     plain = tensor.layout == torch.strided and not tensor.is_quantized
     if not plain or tensor.device.type != "cpu":

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_wsi_heatmap.control import stop_if
 from napari_wsi_heatmap.shrink import LenientRead, level_and_factor, read_shrunk
 from napari_wsi_heatmap.tissue import strips
 from napari_wsi_heatmap.tissuerules.values import AFTER, BEFORE, TissueValues
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.slides.base import Rgb, Slide
@@ -36,17 +39,21 @@ NEARLY_ALL = 0.97
 NEARLY_NONE = 0.0005
 
 
-def otsu_mask(slide: Slide, threshold: float | None = None) -> TissueMask:
+def otsu_mask(
+    slide: Slide, threshold: float | None = None, cancelled: Event | None = None
+) -> TissueMask:
     """Mask of a slide by Otsu's threshold; no mask and a notice where that means nothing.
 
     A threshold that is given is taken, whatever it means.
     """
-    return otsu_values(slide, threshold).tissue()
+    return otsu_values(slide, threshold, cancelled).tissue()
 
 
-def otsu_values(slide: Slide, threshold: float | None = None) -> TissueValues:
+def otsu_values(
+    slide: Slide, threshold: float | None = None, cancelled: Event | None = None
+) -> TissueValues:
     """Saturation of a slide seen from afar, and Otsu's threshold unless another is given."""
-    view = coarse_view(slide)
+    view = coarse_view(slide, cancelled)
     histogram = _histogram(view)
     found = otsu_threshold(histogram)
     why = _meaningless(histogram, found)
@@ -128,8 +135,14 @@ class CoarseView:
     """(y, x) level-0 pixels per pixel of it."""
 
 
-def coarse_view(slide: Slide) -> CoarseView:
+def coarse_view(slide: Slide, cancelled: Event | None = None) -> CoarseView:
     """Look at the scanned part of a slide from afar.
+
+    Parameters
+    ----------
+    slide : Slide
+    cancelled : threading.Event, optional
+        Looked at before each block: a slide without a pyramid is read as a whole.
 
     Notes
     -----
@@ -144,7 +157,12 @@ def coarse_view(slide: Slide) -> CoarseView:
     size = min(height * factor, limit[0] - y * factor), min(width * factor, limit[1] - x * factor)
     box = (y * factor, x * factor, *size)
     read = LenientRead(slide, slide.background)
-    rgb, part = read_shrunk(slide, level, factor, box, block_bytes=STRIP_BYTES, read=read)
+
+    def wanted(*place: int) -> tuple[Rgb, Mask]:
+        stop_if(cancelled, "tissue was looked for", slide.name)
+        return read(*place)
+
+    rgb, part = read_shrunk(slide, level, factor, box, block_bytes=STRIP_BYTES, read=wanted)
     saturation, scanned = np.zeros(shape, np.uint8), np.zeros(shape, bool)
     saturation[at], scanned[at] = _saturation(rgb), part
     return CoarseView(saturation, scanned, _unread(read, shape, factor), down)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from napari_wsi_heatmap.errors import ModelError
+from napari_wsi_heatmap.errors import FeatureError as FeatureError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,10 +24,6 @@ ENCODERS: Final = {
 """Which encoders give vectors of a length."""
 
 
-class FeatureError(ModelError, ValueError):
-    """Features that a MIL model cannot take."""
-
-
 def checked(features: Any, in_dim: int, device: torch.device) -> Tensor:
     """Return features (N, D) or (1, N, D) as float32 (N, D) on a device.
 
@@ -43,7 +39,7 @@ def checked(features: Any, in_dim: int, device: torch.device) -> Tensor:
         what = f"features of shape {tuple(x.shape)}, where (N, {in_dim}) is expected"
         raise FeatureError(what, do="give one vector for each patch, and at least one")
     if x.shape[1] != in_dim:
-        raise FeatureError(_other_length(x.shape[1], in_dim), do="use the features it was made for")
+        raise FeatureError(other_length(x.shape[1], in_dim), do="use the features it was made for")
     x = x.to(device, torch.float32)
     finite = x.isfinite().all(1)
     if not finite.all():
@@ -64,7 +60,7 @@ def _tensor(features: Any) -> Tensor:
     return x
 
 
-def _other_length(given: int, in_dim: int) -> str:
+def other_length(given: int, in_dim: int) -> str:
     return (
         f"the features have {_vector(given)}, and the checkpoint was trained on {_vector(in_dim)}"
     )

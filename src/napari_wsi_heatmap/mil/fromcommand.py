@@ -1,0 +1,42 @@
+"""``run SLIDE --model ENCODER --mil CHECKPOINT``: encode and score a slide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_wsi_heatmap.console import say
+from napari_wsi_heatmap.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any
+
+    from napari_wsi_heatmap.mil.result import MilResult
+    from napari_wsi_heatmap.slides.base import Slide
+
+
+def run_with_mil(args: Namespace, slide: Slide, model: Any, settings: dict[str, Any]) -> int:
+    """Run an encoder, then say what the MIL model says; returns the exit code."""
+    from napari_wsi_heatmap.commands import finish
+    from napari_wsi_heatmap.mil.from_slide import complete_mil, prepare_mil
+
+    if isinstance(model, list):
+        raise ModelLoadError("--mil takes one encoder", do="give --model once")
+    planned = prepare_mil(slide, model, args.mil, out=args.out, trust=args.trust, **settings)
+    code = finish(
+        planned.run,
+        quiet=args.quiet,
+        complete=lambda _, progress: complete_mil(planned, progress=progress),
+    )
+    if planned.result is not None:
+        for line in result_lines(planned.result):
+            say(line)
+    return code
+
+
+def result_lines(result: MilResult) -> list[str]:
+    """What a result says of a slide, in plain lines."""
+    bag = result.bag
+    said = ", ".join(f"p_{c} = {p:.4f}" for c, p in enumerate(bag.probabilities.tolist()))
+    verdict = "no classifier" if bag.prediction is None else f"class {bag.prediction} ({said})"
+    return [f"{verdict}, {len(result)} patches", *([str(result.path)] if result.path else [])]
