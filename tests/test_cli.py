@@ -157,6 +157,7 @@ def test_what_is_typed_reaches_the_run(call, slide_path, tmp_path):
         "tissue": "none", "tissue_min": "centre", "roi": [10, 20, 400, 500.5], "device": "cpu",
         "batch_size": 8, "precision": "float32", "resize": "torch", "readers": 1, "memory": 64,
         "order": "viewport", "icc": False, "compile": False, "blend": "last",
+        "disagreement": False,
     }  # fmt: skip
 
 
@@ -407,9 +408,9 @@ def test_info_of_several_is_a_block_each(call, folder, store):
     code, said, _ = call("info", folder)
     assert code == 0
     heads = [line for line in said.splitlines() if not line.startswith(" ")]
-    assert heads == ["eosin on a slide.svs", "hematoxylin on a slide.svs"]
+    assert heads == ["hematoxylin on a slide.svs", "eosin on a slide.svs"]
     told = json.loads(call("info", folder, "--json")[1])
-    assert [record["model"]["name"] for record in told] == ["eosin", "hematoxylin"]
+    assert [record["model"]["name"] for record in told] == ["hematoxylin", "eosin"]
     assert json.loads(call("info", store, "--json")[1])["model"]["name"] == "hematoxylin"
 
 
@@ -462,7 +463,7 @@ def test_several_models_interrupted_at_once_name_their_folder(call, folder, monk
 def test_one_of_several_is_exported(fails, call, folder, tmp_path):
     line = fails("export", folder, tmp_path / "a.csv")
     assert "there are 2 heatmaps" in line
-    assert "eosin.zarr, hematoxylin.zarr" in line
+    assert "hematoxylin.zarr, eosin.zarr" in line
     assert call("export", folder / "eosin.zarr", tmp_path / "a.csv")[0] == 0
 
 

@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_wsi_heatmap.cohort.running import compute_cohort, run_cohort
     from napari_wsi_heatmap.collectors.collecting import collect
     from napari_wsi_heatmap.collectors.collector import Collector
     from napari_wsi_heatmap.control import RunControl
@@ -52,6 +53,7 @@ _HOMES = {
     "RunControl": "control",
     "RunSettings": "settings",
     "collect": "collectors.collecting",
+    "compute_cohort": "cohort.running",
     "compute_heatmap": "launch",
     "compute_mil": "mil.from_slide",
     "encode": "mil.from_slide",
@@ -66,6 +68,7 @@ _HOMES = {
     "register_model": "show",
     "resume": "launch",
     "run": "launch",
+    "run_cohort": "cohort.running",
     "run_mil": "mil.from_slide",
     "score_mil": "mil.scoring",
     "show_heatmap": "show",
@@ -84,6 +87,7 @@ __all__ = [
     "RunSettings",
     "SlideFeatures",
     "collect",
+    "compute_cohort",
     "compute_heatmap",
     "compute_mil",
     "encode",
@@ -98,6 +102,7 @@ __all__ = [
     "register_model",
     "resume",
     "run",
+    "run_cohort",
     "run_mil",
     "score_mil",
     "show_heatmap",

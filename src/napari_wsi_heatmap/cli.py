@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap import __version__
 from napari_wsi_heatmap.blend import BLENDS
+from napari_wsi_heatmap.cohortargs import add_cohort
 from napari_wsi_heatmap.console import FAILED, INTERRUPTED, PIPE_CLOSED, fail, flush, note
 from napari_wsi_heatmap.errors import GridError, HeatmapError, one_line
 from napari_wsi_heatmap.exports import FORMATS
@@ -121,6 +122,8 @@ def make_parser() -> argparse.ArgumentParser:
     for add in (_add_demo, _add_info, _add_run, _add_resume, _add_export, _add_gallery, _add_view):
         add(commands)
     add_mil(_add_command(commands, "mil", "heatmaps of a MIL model over slides, by a YAML file"))
+    cohort = _add_command(commands, "cohort", "many slides, on this machine's cores or a cluster")
+    add_cohort(cohort, _add_windows, _add_choice_of_windows, _add_computing)
     return parser
 
 
@@ -186,7 +189,7 @@ def _add_export(commands: Any) -> None:
 
 
 def _add_gallery(commands: Any) -> None:
-    parser = _add_command(commands, "gallery", "draw windows of a heatmap: the highest, the lowest")
+    parser = _add_command(commands, "gallery", "draw windows of a heatmap side by side, as PNG")
     add_gallery(parser, _count, _natural)
 
 

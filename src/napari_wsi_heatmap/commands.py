@@ -268,6 +268,13 @@ def mil(args: Namespace) -> int:
     return command(args)
 
 
+def cohort(args: Namespace) -> int:
+    """Run a model, or a MIL pipeline, over many slides."""
+    from napari_wsi_heatmap.cohort.command import cohort as command
+
+    return command(args)
+
+
 def demo(args: Namespace) -> int:
     """Show the sample slide and a builtin model, live."""
     from napari_wsi_heatmap import demo as shown

@@ -251,7 +251,8 @@ def resume(
     runs = recorded_runs(folder_of(out))
     path, record = runs[0]
     if any(record.get("kind") == LIST for _, record in runs):
-        raise StoreError("a list of windows is never continued", path, "begin a new output")
+        do = "begin it again with its coordinates"
+        raise StoreError("a list of windows is never continued by resume", path, do)
     with reading(path, "the record of the run"):
         refuse_other_slides(runs)
         size = record["plan"]["batch_size"] if len(runs) == 1 else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from napari_wsi_heatmap.errors import SlideOpenError, StoreError
 from napari_wsi_heatmap.exports.png import KEY
+from napari_wsi_heatmap.runfolder import reading
 from napari_wsi_heatmap.slides import PICTURE_EXTENSIONS
 from napari_wsi_heatmap.slides.pictureheader import MAX_PIXELS
 
@@ -90,7 +92,8 @@ def place_picture(path: Path, slide: Slide) -> PlacedPicture:
         return PlacedPicture(path, None, origin, scale, values, names)
     picture = _opened(path)
     try:
-        origin, scale = _place(_text(path), picture.levels[0].shape, slide, path)
+        with reading(path, "the picture", "export it again"):
+            origin, scale = _place(_text(path), picture.levels[0].shape, slide, path)
     except StoreError:
         picture.close()
         raise
@@ -116,11 +119,11 @@ def _plain_tiff(path: Path) -> Slide | None:
     from napari_wsi_heatmap.slides.array import ArraySlide
 
     try:
-        with Image.open(path, formats=["TIFF"]) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=["TIFF"]) as image:
             if image.width * image.height > MAX_PIXELS:
                 return None
             return ArraySlide([np.asarray(image.convert("RGB"))], name=path.name)
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except Exception:  # noqa: BLE001 - what `open_slide` said of it is told
         return None
 
 
@@ -152,7 +155,7 @@ def _said(text: Any) -> tuple[list[float], list[float], list[float]] | None:
             [float(side) for side in about["origin_level0"]],
             [float(side) for side in about["scale_level0"]],
         ]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
     fine = all(len(pair) == 2 and all(map(math.isfinite, pair)) for pair in found)
     return (found[0], found[1], found[2]) if fine and min(found[2]) > 0 else None
@@ -173,21 +176,30 @@ def _text(path: Path) -> Any:
 
 def _values(path: Path) -> tuple[NDArray[Any], tuple[str, ...], Any] | None:
     """Values (C, h, w), their names and description, of a TIFF of floats; None of others."""
-    from tifffile import TiffFile, TiffFileError, xml2dict
+    from tifffile import TiffFile, xml2dict
+
+    if not _holds_floats(path):
+        return None
+    with reading(path, "the picture", "export it again"), TiffFile(path) as file:
+        series = file.series[0]
+        if series.size > MOST_VALUES:
+            raise StoreError(f"it holds {series.size} values", path, "view the OUT.zarr")
+        values = series.levels[0].asarray()
+        image = xml2dict(file.ome_metadata)["OME"]["Image"] if file.is_ome else {}
+        values = values.reshape(-1, *values.shape[-2:])
+        about = image.get("Description") if isinstance(image, dict) else None
+        return values, _names(image, len(values), path), about
+
+
+def _holds_floats(path: Path) -> bool:
+    from tifffile import TiffFile
 
     try:
         with TiffFile(path) as file:
-            series = file.series[0]
-            if series.dtype is None or series.dtype.kind != "f":
-                return None
-            if series.size > MOST_VALUES:
-                raise StoreError(f"it holds {series.size} values", path, "view the OUT.zarr")
-            values = series.levels[0].asarray()
-            image = xml2dict(file.ome_metadata or "<OME/>").get("OME", {}).get("Image", {})
-    except (TiffFileError, OSError):
-        return None  # `open_slide` says why
-    values = values.reshape(-1, *values.shape[-2:])
-    return values, _names(image, len(values), path), image.get("Description")
+            kind = file.pages.first.dtype
+            return kind is not None and kind.kind == "f"
+    except Exception:  # noqa: BLE001 - whatever it is, `open_slide` says what is wrong
+        return False
 
 
 def _names(image: Any, count: int, path: Path) -> tuple[str, ...]:

@@ -92,10 +92,24 @@ def _parts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "status", ": ".join(filter(None, (record["status"], record.get("reason", ""))))
     yield "slide", str(record["slide"]["path"])
     yield "windows", _counts(record["counts"])
+    if "mil" in record:
+        yield "prediction", _prediction(record["mil"])
+        yield "checkpoint", str(record["mil"]["provenance"]["mil"]["checkpoint"])
     yield "outputs", ", ".join(map(str, record["model"]["names"]))
     yield from _spent(record)
     for index, notice in enumerate(record.get("notices", ())):
         yield "notices" if index == 0 else "", str(notice)
+
+
+def _prediction(mil: Mapping[str, Any]) -> str:
+    """What a MIL model says of the slide."""
+    said = ", ".join(
+        f"p_{c} = {p:.4f}" for c, p in enumerate(mil["probabilities"]) if p is not None
+    )
+    verdict = (
+        "no classifier" if mil["prediction"] is None else f"class {mil['prediction']} ({said})"
+    )
+    return f"{verdict}, {mil['patches']:,} patches"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

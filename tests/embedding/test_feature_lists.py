@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 import napari_wsi_heatmap as wh
@@ -57,6 +59,17 @@ def test_the_table_has_them(listed):
     table = listed.to_dataframe()
     assert list(table.columns) == ["x", "y", "value", *(f"latent_{d}" for d in range(LENGTH))]
     assert np.array_equal(table.iloc[:, 3:], listed.features[:])
+
+
+@pytest.mark.parametrize("ending", ["h5", "parquet"])
+def test_so_have_exports(listed, tmp_path, ending):
+    path = listed.export(tmp_path / f"a.{ending}")
+    if ending == "h5":
+        with h5py.File(path) as file:
+            found = file["features"][:]
+    else:
+        found = pd.read_parquet(path).iloc[:, -LENGTH:].to_numpy()
+    assert np.array_equal(found, listed.features[:])
 
 
 def test_windows_that_cannot_be_read_have_none(tmp_path):

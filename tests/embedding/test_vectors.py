@@ -51,6 +51,15 @@ def test_chunks_where_nothing_is_done_are_not_read():
     assert Counting.read == 1
 
 
+def test_a_chunk_without_a_finite_vector_is_no_block():
+    made = grid_map(shape=(40, 32))
+    made.features[:16] = np.nan
+    assert all(len(block.windows) for block in Vectors.of(made).blocks())
+    assert made.clusters(3).counts.sum() == len(there(made))
+    made.features[:] = np.nan
+    assert list(Vectors.of(made).blocks()) == []
+
+
 @pytest.mark.usefixtures("blocks")
 def test_all_of_them_in_one_array(made):
     index, matrix = Vectors.of(made).gathered()

@@ -14,6 +14,7 @@ from made_slides import strided, tissue, write_aperio
 from napari_wsi_heatmap import cli
 from napari_wsi_heatmap.errors import ExportError, GridError, SlideOpenError
 from napari_wsi_heatmap.inspecting.gallery import gallery
+from napari_wsi_heatmap.inspecting.numbers import short_number
 from napari_wsi_heatmap.inspecting.pictures import fitted, window_pictures
 from napari_wsi_heatmap.inspecting.sheet import draw_sheet, save_gallery
 
@@ -189,6 +190,17 @@ def test_a_missing_slide_leaves_no_file(overlapping, tmp_path):
     with pytest.raises(SlideOpenError):
         save_gallery(overlapping, tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0931249, "0.09312"), (11483.2, "11,483"), (-2500.0, "-2,500"), (2.5e9, "2.5e+09"),
+        (7.0, "7"), (float("nan"), "–"), (float("inf"), "–"),
+    ],
+)  # fmt: skip
+def test_numbers_are_short(value, text):
+    assert short_number(value) == text
 
 
 def test_a_sheet_of_one_narrow_picture_can_be_drawn():

@@ -182,6 +182,12 @@ def never_written(path):
         file["coords"] = XY
 
 
+def too_many(path):
+    with h5py.File(path, "w") as file:
+        for name, width in (("features", 4), ("coords", 2)):
+            file.create_dataset(name, (10**9, width), np.int32, chunks=(64, width))[:64] = 1
+
+
 def odd(value):
     x = made.vectors()
     x[[3, 9], 2] = value
@@ -213,6 +219,7 @@ REFUSED = {
     "coords of NaN": (lambda p: made.write(p, made.vectors(), XY * np.nan), "on no slide"),
     "coords of 3": (lambda p: made.write(p, made.vectors(), np.zeros((30, 3))), r"\(30, 3\)"),
     "never written": (never_written, "never written"),
+    "too many": (too_many, "it claims 1000000000 patches"),
     "not HDF5": (lambda p: p.write_bytes(b"PK hello"), "cannot be read"),
     "empty": (lambda p: p.touch(), "cannot be read"),
     "absent": (lambda p: None, "No such file"),

@@ -38,6 +38,10 @@ def test_it_says_what_the_model_says(files, tmp_path, capsys):
     assert f"class {result.prediction} (p_0 = {result.probabilities[0]:.4f}, " in said
     assert f"{len(read_features(out))} patches" in said
     assert str(result.path) in said
+    assert cli.main(["info", str(result.path)]) == 0
+    shown = capsys.readouterr().out
+    assert f"class {result.prediction} (p_0 = " in shown
+    assert str(checkpoint) in shown
     code, again, _ = run(capsys, *words)
     assert (code, again) == (0, said)
     assert np.array_equal(open_mil(out).patch_score, result.patch_score)

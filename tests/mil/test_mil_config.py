@@ -9,6 +9,7 @@ import yaml
 from pipeline_made import clam_sections, millab_sections, write_yaml
 
 from napari_wsi_heatmap.errors import HeatmapError
+from napari_wsi_heatmap.mil.colours import colour_table
 from napari_wsi_heatmap.mil.config import read_config
 from napari_wsi_heatmap.mil.configkeys import SAMPLE_KEYS, SECTIONS
 from napari_wsi_heatmap.mil.template import make_config, markdown, template
@@ -188,6 +189,11 @@ def test_values_in_other_clothes(read, sections):
     assert config.data["slide_ext"] == (".svs", ".ndpi")
 
 
+@pytest.mark.parametrize("cmap", ["jet", "coolwarm", "viridis", "plasma", "hot", "magma"])
+def test_colour_maps_by_their_names(cmap):
+    assert colour_table(cmap).shape == (256, 3)
+
+
 def test_both_spellings_of_modes(read, sections):
     sections["sample_arguments"]["samples"] = [
         {"name": "low", "mode": "reverse_topk"},
@@ -322,3 +328,15 @@ def test_every_key_has_an_effect_or_a_reason():
 def test_the_page_for_users_has_every_key(request):
     page = (request.config.rootpath / DOCS).read_text(encoding="utf-8")
     assert markdown() in page
+
+
+# R41
+
+
+def test_the_works_that_this_stands_on_are_cited(request):
+    cited = yaml.safe_load((request.config.rootpath / "CITATION.cff").read_text(encoding="utf-8"))
+    works = {work["title"]: work for work in cited["references"]}
+    (lu,) = [work for work in works.values() if work.get("doi") == "10.1038/s41551-020-00682-w"]
+    assert lu["authors"][0]["family-names"] == "Lu"
+    assert (lu["year"], lu["volume"], lu["start"], lu["end"]) == (2021, 5, 555, 570)
+    assert "PyDmed" in works

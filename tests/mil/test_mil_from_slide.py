@@ -83,8 +83,8 @@ def same(a, b):
 
 @pytest.mark.parametrize("name", [CLAM, MB, "abmil millab 3 heads", "abmil millab bare", TRANSMIL,
                                   DSMIL, "dsmil millab", "clam_sb one logit"])  # fmt: skip
-@pytest.mark.parametrize("stored", [False, True])
-def test_the_result_is_the_whole_bag_scored_at_once(tmp_path, checkpoint, name, stored):
+def test_the_result_is_the_whole_bag_scored_at_once(tmp_path, checkpoint, name):
+    stored = name in (CLAM, TRANSMIL, "dsmil millab", "abmil millab bare")
     out = tmp_path / "a.zarr" if stored else None
     mil = load(checkpoint(name))
     run = prepare_mil(slide(), Encoder(), mil, out=out, **SETTINGS)
@@ -329,11 +329,11 @@ def test_vectors_of_another_length_are_refused_before_the_run(tmp_path, checkpoi
 
 @pytest.mark.parametrize("roi", [(0, 0, 32, 32), (0, 0, 32, 64), (0, 0, 96, 96)])
 def test_few_patches(checkpoint, roi):
-    for name in (CLAM, TRANSMIL, DSMIL):
+    features = encode(slide(), Encoder(), roi=roi, **SETTINGS)
+    for name in (CLAM, TRANSMIL):
         mil = load(checkpoint(name))
         result = compute_mil(slide(), Encoder(), mil, roi=roi, **QUIET)
         assert len(result) == roi[2] * roi[3] // 1024
-        features = encode(slide(), Encoder(), roi=roi, **SETTINGS)
         same(result.bag, mil(features.features))
 
 

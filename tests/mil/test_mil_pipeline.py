@@ -7,13 +7,14 @@ import os
 import shutil
 
 import h5py
+import mil_made
 import numpy as np
 import openslide
 import pandas as pd
 import pytest
 import torch
 import yaml
-from mil_made import clam, features, millab_abmil, transmil
+from mil_made import clam, dsmil, features, millab_abmil, transmil
 from PIL import Image
 from pipeline_made import (
     NAMES,
@@ -28,6 +29,8 @@ from pipeline_made import (
 
 import napari_wsi_heatmap as wh
 from napari_wsi_heatmap import cli
+from napari_wsi_heatmap.mil.config import read_config
+from napari_wsi_heatmap.mil.pipeline import run_config
 from napari_wsi_heatmap.models import trust
 
 RESULTS = "production/HEATMAP_DEMO/results.csv"
@@ -303,6 +306,25 @@ def test_an_encoder_by_an_unknown_name(clam_run, tmp_path, call, monkeypatch):
     assert "resnet50_trunc" in err[-1]
 
 
+def test_an_encoder_that_does_not_fit_is_refused_before_it_runs(
+    clam_run, tmp_path, call, monkeypatch
+):
+    folder = tmp_path / "copy"
+    shutil.copytree(clam_run, folder, ignore=shutil.ignore_patterns("raw", "production"))
+    config = folder / "clam.yaml"
+    config.write_text(config.read_text().replace(str(clam_run), str(folder)))
+    edit(config, "model_arguments", embed_dim=20)
+    monkeypatch.setattr(mil_made, "D", 20)
+    torch.save(clam(3), folder / "s_0_checkpoint.pt")
+    monkeypatch.chdir(folder)
+    code, _, err = call("--config", config, "--trust", "yes")
+    assert code == 1
+    failed = [line for line in err if line.startswith("error: ")]
+    assert len(failed) == 2
+    assert all("12 numbers" in line and "20 numbers" in line for line in failed)
+    assert not list(folder.glob("raw/**/run.json"))
+
+
 def test_a_region_with_an_encoder(clam_run, tmp_path, call, monkeypatch):
     folder = tmp_path / "copy"
     shutil.copytree(clam_run, folder, ignore=shutil.ignore_patterns("raw", "production"))
@@ -354,31 +376,36 @@ def picture(config, kind="heatmap"):
     return np.asarray(Image.open(folder / f"normal_1_{kind}.png"), int)
 
 
-@pytest.mark.parametrize(
-    ("section", "values"),
-    [
-        ("heatmap_arguments", {"alpha": 1.0}),
-        ("heatmap_arguments", {"cmap": "coolwarm"}),
-        ("heatmap_arguments", {"blur": True}),
-        ("heatmap_arguments", {"binarize": True, "binary_thresh": 0.5}),
-        ("heatmap_arguments", {"blank_canvas": True}),
-        ("heatmap_arguments", {"segment": False}),
-        ("heatmap_arguments", {"convert_to_percentiles": False}),
-        ("heatmap_arguments", {"convert_to_percentiles": False, "display": "weights"}),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+EFFECTS = (
+    {"alpha": 1.0},
+    {"cmap": "coolwarm"},
+    {"blur": True},
+    {"binarize": True, "binary_thresh": 0.5},
+    {"blank_canvas": True},
+    {"segment": False},
+    {"convert_to_percentiles": False},
+    {"convert_to_percentiles": False, "display": "weights"},
 )
-def test_keys_of_the_picture_have_their_effect(one, call, section, values):
+"""Keys of the picture, other than by default."""
+
+
+def test_keys_of_the_picture_have_their_effect(one, call):
     (one.parent / "list.csv").write_text("slide_id,a_t,a_h\nnormal_1,0.1,0.01\n")
     edit(one, "data_arguments", process_list="list.csv")
     assert call("--config", one)[0] == 0
-    before, original = picture(one), picture(one, "original")
+    plain, original = one.read_text(), picture(one, "original")
     scores = (one.parent / RESULTS).read_bytes()
-    edit(one, section, **values)
-    assert call("--config", one)[0] == 0
-    assert (picture(one) != before).any()
-    np.testing.assert_array_equal(picture(one, "original"), original)
-    assert (one.parent / RESULTS).read_bytes() == scores
+    seen = [picture(one)]
+    for values in EFFECTS:
+        one.write_text(plain)
+        edit(one, "heatmap_arguments", **values)
+        assert call("--config", one)[0] == 0
+        seen.append(picture(one))
+        np.testing.assert_array_equal(picture(one, "original"), original)
+        assert (one.parent / RESULTS).read_bytes() == scores
+    for first in range(len(seen)):
+        for second in range(first):
+            assert (seen[first] != seen[second]).any(), (first, second)
 
 
 def test_a_smaller_picture_and_its_original_alike(one, call):
@@ -572,7 +599,44 @@ def test_hdf5_that_leads_elsewhere_is_refused(one, call):
     assert len([line for line in err if line.startswith("error: ")]) == 1
 
 
+def test_slides_are_worked_on_one_after_the_other(tmp_path):
+    config = make_millab(tmp_path, NAMES[:2])
+    (tmp_path / "production" / "HEATMAP_DEMO" / "Unspecified").mkdir(parents=True)
+    outcomes = run_config(read_config(config))
+    seen = [
+        (next(outcomes).slide_id, sorted(p.name for p in tmp_path.glob("raw/*/*/*")))
+        for _ in NAMES[:2]
+    ]
+    assert seen == [("normal_1", ["normal_1"]), ("tumor_1", ["normal_1", "tumor_1"])]
+    outcomes.close()
+    assert list(pd.read_csv(tmp_path / RESULTS)["slide_id"]) == ["normal_1", "tumor_1"]
+
+
 # the configuration against the checkpoint: R10, R12, R13
+
+
+KINDS = {
+    "clam_sb": lambda: clam(classes=2),
+    "clam_mb": lambda: clam(2),
+    "transmil": transmil,
+    "dsmil": dsmil,
+    "abmil": lambda: millab_abmil(classes=2, heads=3),
+}
+
+
+def test_every_type_has_its_score_in_the_blockmap(one, call):
+    vectors = torch.load(one.parent / "features" / "pt_files" / "normal_1.pt", weights_only=True)
+    path = "raw/HEATMAP_DEMO/Unspecified/normal_1/normal_1_blockmap.h5"
+    for kind, make in KINDS.items():
+        torch.save(make(), one.parent / "best_model.pth")
+        edit(one, "model_arguments", model_type=kind)
+        assert call("--config", one)[0] == 0
+        bag = wh.load_mil(one.parent / "best_model.pth", device="cpu")(vectors)
+        with h5py.File(one.parent / path) as file:
+            np.testing.assert_array_equal(file["attention_scores"][:, 0], bag.patch_score)
+        (row,) = pd.read_csv(one.parent / RESULTS).to_dict("records")
+        assert row["prediction"] == bag.prediction
+        assert np.float32([row["p_0"], row["p_1"]]).tolist() == bag.probabilities.tolist()
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_classes_grow_with_the_run(viewer, slide_layer, qtbot):
     known = layer.data.copy()
     pending = np.isnan(job.heatmap.values[0])
     assert (known[pending] == 0).all()
-    assert "no class yet" in status_at(viewer, layer, np.argwhere(pending)[-1])
+    assert "not computed" in status_at(viewer, layer, np.argwhere(pending)[-1])
     show_entry(viewer, job.layer, 2)
     assert np.shares_memory(job.layer.data, job.layer.metadata["switch"]._shown.values[2])
     wait_over(qtbot, job)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import napari_wsi_heatmap as wh
 from made import mean_rgb
@@ -13,7 +15,7 @@ from napari_wsi_heatmap import commands
 from napari_wsi_heatmap._napari import view
 from napari_wsi_heatmap.cli import main, make_parser
 from napari_wsi_heatmap.console import DONE
-from napari_wsi_heatmap.errors import StoreError
+from napari_wsi_heatmap.errors import SlideOpenError, StoreError
 from napari_wsi_heatmap.mil.render import render_clam
 from napari_wsi_heatmap.placedpictures import place_picture
 
@@ -106,10 +108,55 @@ def test_a_picture_of_something_else_is_refused(slide, tmp_path):
     Image.new("RGB", (300, 300)).save(tmp_path / "a.png")
     with pytest.raises(StoreError, match="not the shape of the slide"):
         place_picture(tmp_path / "a.png", slide)
-    said = '{"origin_level0": [0, null], "scale_level0": [1, 1]}'
-    tifffile.imwrite(tmp_path / "b.tif", np.zeros((30, 30, 3), np.uint8), description=said)
+    tifffile.imwrite(tmp_path / "b.tif", np.zeros((30, 30), np.float32))
     with pytest.raises(StoreError, match="not the shape of the slide"):
         place_picture(tmp_path / "b.tif", slide)
+    (tmp_path / "c.tif").write_bytes(b"II*\0nonsense")
+    with pytest.raises(SlideOpenError):
+        place_picture(tmp_path / "c.tif", slide)
+
+
+def test_a_blockmap_lies_on_the_slide(viewer, slide, tmp_path):
+    """CLAM's: (x, y) at level 0, a column of scores, and not a word on the patches' size."""
+    coords = np.array([[100 * i, 100 * j] for i in range(3, 9) for j in range(2, 7)])
+    scores = np.linspace(-3, 4, len(coords), dtype=np.float32)
+    with h5py.File(tmp_path / "a_blockmap.h5", "w") as file:
+        file["coords"], file["attention_scores"] = coords[:, ::-1].astype(np.int32), scores[:, None]
+    heatmap = wh.open_heatmap(tmp_path / "a_blockmap.h5", slide)
+    _, layer = view.show(viewer, slide, heatmap)
+    for place, score in zip(coords, scores, strict=True):
+        cell = np.rint(layer.world_to_data((place + 49.5) * slide.mpp)).astype(int)
+        assert layer.data[tuple(cell)] == score
+        np.testing.assert_allclose(level0(layer, slide, cell), place, atol=1e-3)
+
+
+def test_values_that_others_wrote(viewer, slide, tmp_path):
+    values = np.random.default_rng(0).random((2, 375, 325), np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    layers = layer_of(viewer, slide, tmp_path / "a.tif")
+    assert [layer.name for layer in layers] == ["a.tif: a 0", "a.tif: a 1"]
+    np.testing.assert_array_equal(layers[1].data, values[1])
+    np.testing.assert_allclose(level0(layers[0], slide, (375, 325)), (1500, 1300), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"origin_level0": [0, null], "scale_level0": [1, 1]}',
+        '{"origin_level0": [0, 0], "scale_level0": [1, 0]}',
+        '{"origin_level0": [0, 1e999], "scale_level0": [1, 1]}',
+        '{"origin_level0": [0, 1' + "0" * 400 + '], "scale_level0": [1, 1]}',
+        '{"origin_level0": 3, "scale_level0": [1, 1]}',
+        '{"origin_level0": [0], "scale_level0": [1]}',
+        "[" * 20_000,
+        "[]",
+    ],
+)
+def test_nonsense_is_not_believed(slide, tmp_path, said):
+    about = PngInfo()
+    about.add_text("napari-wsi-heatmap", said)
+    Image.new("RGB", (325, 375)).save(tmp_path / "a.png", pnginfo=about)
+    assert place_picture(tmp_path / "a.png", slide).scale == (4, 4)
 
 
 @pytest.mark.parametrize("name", ["a.zarr", "a.png", "a.tiff", "a.h5"])

@@ -73,7 +73,7 @@ def legend_of(names: Sequence[str]) -> str:
         f'<span style="color:{color_of(i)}">\u25a0</span>\u00a0{html.escape(name)}'
         for i, name in enumerate(names[:MOST_IN_LEGEND])
     ]
-    return " &nbsp; ".join(some + (["\u2026"] if len(names) > MOST_IN_LEGEND else []))
+    return "&nbsp;&nbsp; ".join(some + (["\u2026"] if len(names) > MOST_IN_LEGEND else []))
 
 
 class ClassLabels:
@@ -133,7 +133,7 @@ class ClassLabels:
 
     def _say(self, row: int, col: int) -> str:
         label = int(self._classes.labels[row, col])
-        return self.names[label - 1] if label else "no class yet"
+        return self.names[label - 1] if label else "not computed"
 
     @guarded
     def _draw(self, *_: Any) -> None:

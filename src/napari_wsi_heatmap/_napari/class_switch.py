@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 CLASSES: Final = "most likely class"
 DISAGREEMENT: Final = "where windows disagree"
+TITLE = "Heatmap shows"
+NARROWEST = 260
+"""px of a dock of its own, at which its entries can be read."""
 TOOLTIP = "What of the heatmap that is selected, else of the topmost, is shown; nothing runs again."
 
 Entry = tuple[str, int | str]
@@ -126,7 +129,7 @@ class ClassSwitch(Container):
         self._viewer, self._gone = bare(napari_viewer), False
         self._of: Layer | None = None
         self._offered: list[Entry] = []
-        self._shows = choice("shows", [], TOOLTIP)
+        self._shows = choice("shows", lambda _: self._offered, TOOLTIP)
         self._row = Container(widgets=[self._shows], labels=True)
         self._row.margins = (0, 0, 0, 0)
         self._legend = text_line("legend")
@@ -143,6 +146,10 @@ class ClassSwitch(Container):
         ):
             event.connect(self.refresh)
         self.native.destroyed.connect(self._on_destroyed)
+        self.refresh()
+
+    def reset_choices(self, *_: Any) -> None:
+        """Follow the viewer's layers; napari calls this whenever they change."""
         self.refresh()
 
     @guarded
@@ -171,8 +178,8 @@ class ClassSwitch(Container):
             self._row.visible = several
         with self._shows.changed.blocked():
             if self._offered != entries:
-                self._shows.choices = []  # else those that stay keep their place
-                self._shows.choices = self._offered = entries
+                for self._offered in ([], entries):  # else those that stay keep their place
+                    self._shows.reset_choices()
             if self._of is not None and several:
                 self._shows.value = shown_of(self._viewer, self._of)
         self._explain()
@@ -210,4 +217,7 @@ def offer_switch(viewer: Any) -> None:
     """Dock a switch beside a viewer in which there is something to choose."""
     layer = heatmap_layer(viewer)
     if layer is not None and len(entries_of(layer)) > 1:
-        viewer.window.add_dock_widget(ClassSwitch(viewer), name="Heatmap shows", area="right")
+        switch = ClassSwitch(viewer)
+        switch.native.setMinimumWidth(NARROWEST)
+        switch.native.layout().addStretch()
+        viewer.window.add_dock_widget(switch, name=TITLE, area="right")

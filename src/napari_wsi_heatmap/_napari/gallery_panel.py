@@ -15,11 +15,13 @@ from napari_wsi_heatmap._napari.heatmap_slide import KeptSlide, heatmap_on_view,
 from napari_wsi_heatmap._napari.latest import Latest
 from napari_wsi_heatmap._napari.level0 import Level0
 from napari_wsi_heatmap._napari.window_gallery import WindowGallery, Windows
+from napari_wsi_heatmap.inspecting.numbers import short_number
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from napari_wsi_heatmap._napari.kept_scores import KeptScores
     from napari_wsi_heatmap._napari.window_mark import WindowMark
     from napari_wsi_heatmap.inspecting.gallery import Gallery
 
@@ -37,6 +39,8 @@ class GalleryPanel(Folded):
     viewer : ViewerModel
         Not kept alive.
     mark : WindowMark
+    scores : KeptScores
+        May be another section's as well.
 
     Attributes
     ----------
@@ -46,8 +50,8 @@ class GalleryPanel(Folded):
 
     chosen = Signal(object, int)
 
-    def __init__(self, viewer: ViewerModel, mark: WindowMark) -> None:
-        self._viewer = weakref.ref(viewer)
+    def __init__(self, viewer: ViewerModel, mark: WindowMark, scores: KeptScores) -> None:
+        self._viewer, self._scores = weakref.ref(viewer), scores
         self._slide, self._choosing = KeptSlide(), Latest("a gallery cannot be chosen")
         self._layer: Layer | None = None
         self._gallery: Gallery | None = None
@@ -95,7 +99,7 @@ class GalleryPanel(Folded):
         def work() -> Gallery:
             from napari_wsi_heatmap.inspecting.gallery import gallery
 
-            return gallery(heatmap, **options)
+            return gallery(heatmap, scores=self._scores.of(heatmap), **options)
 
         self._choosing.ask(work, lambda found: self._found(layer, found), self._shown.tell)
 
@@ -168,6 +172,7 @@ class GalleryPanel(Folded):
     def leave(self) -> None:
         """Want nothing any more."""
         self._choosing.drop()
+        self._scores.clear()
         self._slide.close()
 
     @guarded
@@ -184,7 +189,7 @@ def _row(*fields: Any) -> Container:
 
 def windows_of(found: Gallery) -> Windows:
     """A gallery as thumbnails have it: its value below each, its place under the mouse."""
-    texts = [f"{value:.4g}" for value in found.values.tolist()]
+    texts = [short_number(value) for value in found.values.tolist()]
     tips = [
         f"{found.name}: {value:.6g}, {place:,} of {found.of:,}\ntop left y {y:,.0f}, x {x:,.0f}"
         for value, place, (y, x) in zip(

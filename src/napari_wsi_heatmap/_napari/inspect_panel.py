@@ -16,7 +16,6 @@ from napari_wsi_heatmap._napari.folded import Folded
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.heatmap_slide import KeptSlide, heatmap_on_view, source_beside
 from napari_wsi_heatmap._napari.inspect_text import about, covering_lines, headings, rows, tips
-from napari_wsi_heatmap._napari.kept_scores import KeptScores
 from napari_wsi_heatmap._napari.latest import Latest
 from napari_wsi_heatmap._napari.level0 import Level0
 from napari_wsi_heatmap._napari.pixels import Picture
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from numpy.typing import NDArray
 
+    from napari_wsi_heatmap._napari.kept_scores import KeptScores
     from napari_wsi_heatmap._napari.window_mark import WindowMark
     from napari_wsi_heatmap.heatmap import Heatmap
     from napari_wsi_heatmap.inspecting.point import Inspection
@@ -48,16 +48,19 @@ class InspectPanel(Folded):
         Not kept alive.
     mark : WindowMark
         Outlines the window.
+    scores : KeptScores
+        May be another section's as well.
     """
 
-    def __init__(self, viewer: ViewerModel, mark: WindowMark) -> None:
+    def __init__(self, viewer: ViewerModel, mark: WindowMark, scores: KeptScores) -> None:
         self._viewer, self._mark = weakref.ref(viewer), mark
         self._clicks = Clicks(viewer, self._on_click)
         self._looking = Latest("a place cannot be inspected")
         self._reading = Latest("a patch cannot be read")
-        self._slide, self._scores = KeptSlide(), KeptScores()
+        self._slide, self._scores = KeptSlide(), scores
         self._layer: weakref.ref[Layer] | None = None
         self._found: Inspection | None = None
+        self._clicked = False
         self._about = text_line("about")
         self._covering = choice("window", [], "All windows that cover the place.")
         self._patch = CheckBox(
@@ -107,7 +110,7 @@ class InspectPanel(Folded):
         self._ask(layer, work)
 
     def _ask(self, layer: Layer, work: Any) -> None:
-        heatmap = layer.metadata["heatmap"]
+        heatmap, self._clicked = layer.metadata["heatmap"], False
         known = weakref.ref(layer)
         self._looking.ask(
             lambda: work(heatmap), lambda found: self._show(known, found), self._show_nothing
@@ -164,7 +167,8 @@ class InspectPanel(Folded):
 
     def _show_patch(self, patch: NDArray[Any]) -> None:
         self._picture.show_pixels(patch)
-        self.reveal()
+        if self._clicked:  # whoever goes through a gallery would lose it
+            self.reveal()
 
     def _no_patch(self, line: str) -> None:
         self._picture.show_pixels(None)
@@ -187,6 +191,7 @@ class InspectPanel(Folded):
             self._show_nothing(NO_HEATMAP)
             return
         self.inspect(layer, Level0.of_heatmap(layer).at(viewer, position))
+        self._clicked = True
 
     @guarded
     def _on_covering(self, index: int | None) -> None:

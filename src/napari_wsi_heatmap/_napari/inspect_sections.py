@@ -9,6 +9,7 @@ from magicgui.widgets import Container
 from napari_wsi_heatmap._napari.gallery_panel import GalleryPanel
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.inspect_panel import InspectPanel
+from napari_wsi_heatmap._napari.kept_scores import KeptScores
 from napari_wsi_heatmap._napari.window_mark import WindowMark
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ class InspectSections(Container):
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
-        mark = WindowMark(viewer)
-        self.inspector, self.gallery = InspectPanel(viewer, mark), GalleryPanel(viewer, mark)
+        mark, scores = WindowMark(viewer), KeptScores()
+        self.inspector = InspectPanel(viewer, mark, scores)
+        self.gallery = GalleryPanel(viewer, mark, scores)
         super().__init__(widgets=[self.inspector, self.gallery], labels=False)
         self.margins = (0, 0, 0, 0)
         self.gallery.chosen.connect(self._on_chosen)

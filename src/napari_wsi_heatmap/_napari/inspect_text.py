@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from napari_wsi_heatmap.inspecting.numbers import short_number
 
 if TYPE_CHECKING:
     from napari_wsi_heatmap.inspecting.point import Inspection
@@ -77,21 +80,18 @@ def rows(found: Inspection, dense: bool) -> list[list[str]]:
         return []
     here = found.at_point if found.at_point is not None else np.full(len(found.names), np.nan)
     return [
-        [name, *([_number(at)] if dense else []), _number(value), *_ranked(rank)]
+        [name, *([short_number(at)] if dense else []), short_number(value), *_ranked(rank)]
         for name, at, value, rank in zip(
             found.names, here.tolist(), found.values.tolist(), found.ranks, strict=True
         )
     ]
 
 
-def _number(value: float) -> str:
-    return f"{value:.4g}" if np.isfinite(value) else "–"
-
-
 def _ranked(rank: Rank | None) -> list[str]:
     if rank is None:
         return ["–", "–"]
-    return [f"{rank.place:,}", f"{rank.percentile:.1f}"]
+    # Rounded down: only the highest has 100.
+    return [f"{rank.place:,}", f"{math.floor(100 * rank.percentile) / 100:.4g}"]
 
 
 def tips(found: Inspection) -> list[str]:

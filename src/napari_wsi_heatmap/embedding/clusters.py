@@ -175,10 +175,19 @@ def look(blocks: Blocks, size: int, centres: Floats) -> Pass:
     for index, vectors in blocks():
         nearest, distance = vq(vectors, centres, check_finite=False)
         labels[index] = nearest
-        sums += (np.arange(k)[:, None] == nearest).astype(np.float64) @ vectors
+        _add_up(sums, nearest, vectors)
         inertia += float(np.square(distance).sum())
     counts = np.bincount(labels[labels >= 0], minlength=k)
     return Pass(labels, sums, counts, inertia)
+
+
+def _add_up(sums: Floats, nearest: NDArray[np.int32], vectors: Floats) -> None:
+    """Add vectors (n, D) to the sum of the cluster that each is in."""
+    # Not by a matrix product: where all cores are busy, as in a run, its threads wait for each
+    # other longer than adding takes.
+    order = np.argsort(nearest, kind="stable")
+    there, first = np.unique(nearest[order], return_index=True)
+    sums[there] += np.add.reduceat(vectors[order], first)
 
 
 def _by_size(

@@ -146,7 +146,7 @@ def nearest_of_all(
     -----
     Memory bound: the vectors as float32, above 1 GB in a scratch file; 256 · (k + 8) vectors and
     a tile of 16 MB as float64; the result. Time grows with the square of the windows: 100,000 of
-    32 features take half a minute on two cores, of 1,024 several.
+    32 features take one to two minutes on two cores, of 1,024 five to ten.
     """
     vectors = Vectors.of(source)
     refuse_metric(metric)

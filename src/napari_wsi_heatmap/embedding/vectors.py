@@ -114,11 +114,11 @@ class Vectors:
         return int(np.count_nonzero(self._done))
 
     def blocks(self) -> Iterator[Block]:
-        """All vectors, always in the same order."""
+        """All vectors, always in the same order; no block is empty."""
         for box in self._boxes():
             done = self._done[box]
-            if done.any():
-                yield self._block(box, done)
+            if done.any() and len((block := self._block(box, done)).windows):
+                yield block
 
     def _block(self, box: tuple[slice, ...], done: NDArray[np.bool_]) -> Block:
         vectors = np.asarray(self._features[box])[done]

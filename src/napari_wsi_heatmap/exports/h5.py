@@ -74,7 +74,7 @@ def write(
 
 def write_features(file: Any, name: str, heatmap: Heatmap, windows: int, dtype: Any) -> None:
     """Write a dataset (N, D) of the features of the windows that are done, part by part."""
-    features = file.create_dataset(name, (windows, heatmap.features.shape[2]), dtype)
+    features = file.create_dataset(name, (windows, heatmap.features.shape[-1]), dtype)
     begin = 0
     for band in feature_bands(heatmap):
         features[begin : begin + len(band)] = band.astype(dtype)

@@ -55,7 +55,7 @@ def write(
 
 def _schema(pyarrow: Any, heatmap: Heatmap, *, features: bool) -> Any:
     fields = [("x", pyarrow.float64()), ("y", pyarrow.float64())]
-    latent = heatmap.features.shape[2] if features else 0
+    latent = heatmap.features.shape[-1] if features else 0
     names = [*heatmap.names, *(f"latent_{d}" for d in range(latent))]
     fields += [(name, pyarrow.float32()) for name in names]
     return pyarrow.schema(fields, {KEY: json.dumps(_about(heatmap))})

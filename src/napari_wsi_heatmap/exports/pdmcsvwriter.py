@@ -128,9 +128,13 @@ class PdmcsvWriter:
             If the values are of another shape, or not square: PyDmed could not place them.
         """
         values = np.asarray(values)
+        if not np.issubdtype(values.dtype, np.floating):  # PyDmed could not read "True"
+            values = values.astype(np.float64)
         maps = values.reshape(*values.shape, *[1] * (4 - values.ndim))
         corners = np.rint(np.asarray(windows).reshape(-1, 2) / self._down).astype(np.int64)
         self._check(maps, corners)
+        if not len(maps):
+            return
         rows = [
             row_of(y, x, self._head, row)
             for (y, x), row in zip(

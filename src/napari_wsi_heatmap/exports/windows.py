@@ -61,13 +61,15 @@ def measurement_names(heatmap: Heatmap) -> list[str]:
 def feature_bands(heatmap: Heatmap) -> Iterator[NDArray[np.float32]]:
     """Features (n, D) of the windows that are done, in grid order, some rows at a time.
 
-    Memory bound: `CHUNK` rows of the grid.
+    Memory bound: `CHUNK` rows of the grid, or a few thousand windows of a list.
     """
     features, done = heatmap.features, state_of(heatmap.state) == DONE
-    for top in range(0, len(done), CHUNK):
-        rows = done[top : top + CHUNK]
+    step = CHUNK if done.ndim == 2 else CHUNK**3
+    for top in range(0, len(done), step):
+        rows = done[top : top + step]
         if rows.any():
-            yield np.asarray(features[top : top + CHUNK, 0 : done.shape[1]])[rows]
+            across = (slice(0, n) for n in done.shape[1:])
+            yield np.asarray(features[slice(top, top + step), *across])[rows]
 
 
 def square_side(heatmap: Heatmap, path: Path, name: str) -> int:

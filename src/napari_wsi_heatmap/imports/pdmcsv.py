@@ -1,11 +1,13 @@
 """PyDmed's csv: rows as PyDmed wrote them, at the true position of their windows.
 
+Names of the channels stand in the JSON file that `PdmcsvWriter` leaves beside it, if there is one.
 Where a window has several values a channel, every one of them is a window of the list, as large as
 its share of PyDmed's window.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_wsi_heatmap.errors import StoreError
+from napari_wsi_heatmap.exports.pdmcsvwriter import beside
 from napari_wsi_heatmap.imports.listed import Listed
 
 if TYPE_CHECKING:
@@ -125,12 +128,21 @@ def read(path: Path, slide: Slide, window: int | None) -> Listed:
         _cell_corners(corners, cells, first.kernel),
         (first.kernel, first.kernel),
         values.transpose(0, 2, 3, 1).reshape(-1, channels),
-        tuple(map(str, range(channels))),
+        _names(path, channels),
         unit=(down / cells, up / cells),
         level=level,
         cells=cells,
         notices=notices,
     )
+
+
+def _names(path: Path, channels: int) -> tuple[str, ...]:
+    """Names that stand beside the rows, or numbers."""
+    told = beside(path)
+    names = json.loads(told.read_text(encoding="utf-8")).get("names") if told.is_file() else None
+    if names is None or len(names) != channels:
+        return tuple(map(str, range(channels)))
+    return tuple(map(str, names))
 
 
 def _cell_corners(corners: NDArray[Any], cells: int, kernel: float) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from napari_wsi_heatmap.errors import ExportError, one_line
 from napari_wsi_heatmap.exports.png import KEY
 from napari_wsi_heatmap.exports.target import check_target, refuse_foreign, written_at_once
 from napari_wsi_heatmap.inspecting.gallery import gallery
+from napari_wsi_heatmap.inspecting.numbers import short_number
 from napari_wsi_heatmap.inspecting.patches import each_patch
 from napari_wsi_heatmap.inspecting.pictures import fitted
 from napari_wsi_heatmap.lettering import GREY, INK, LINE, PAPER, Lettering
@@ -107,7 +108,7 @@ def _save(sheet: Image, path: Path, facts: dict[str, Any]) -> None:
 def captions(chosen: Gallery) -> list[str]:
     """Place and value of each window of a gallery."""
     pairs = zip(chosen.places.tolist(), chosen.values.tolist(), strict=True)
-    return [f"{place:,} · {value:.4g}" for place, value in pairs]
+    return [f"{place:,} · {short_number(value)}" for place, value in pairs]
 
 
 def headings(heatmap: Heatmap, chosen: Gallery) -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ pages, so that they may be larger than memory. A .pt is read at one go.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,7 @@ from napari_wsi_heatmap.mil.places import (
     places_in,
     read_coords,
     refuse_other_count,
+    refuse_too_many,
     sized_beside,
 )
 from napari_wsi_heatmap.mil.plainh5 import AGAIN, dataset_of, opened_h5, plain_attrs
@@ -218,6 +219,7 @@ def matrix_shape(shape: tuple[int, ...], path: object) -> tuple[int, int]:
         If it is another one, or there are none.
     """
     inner = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+    refuse_too_many(inner[0] if inner else 0, path)
     if len(inner) == 2 and all(inner):
         return int(inner[0]), int(inner[1])
     alone = len(inner) == 1 and inner[0] > 0
@@ -278,8 +280,3 @@ def _gathered(blocks: Iterator[NDArray[Any]], rows: int, length: int, path: Path
         what = f"{bad} of {rows} feature vectors hold NaN or infinity, the first is patch {first}"
         raise FeatureError(what, path, "extract the features again")
     return features
-
-
-def without_coords(features: SlideFeatures) -> SlideFeatures:
-    """The same features, placed nowhere."""
-    return replace(features, coords=None, patch_size=None, index=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,9 +130,11 @@ def _run_one(config: Config, seen: dict[Experiment, Path], args: Namespace) -> i
     from napari_wsi_heatmap.mil.pipeline import run_config
 
     tally = Tally()
-    for outcome in run_config(config, trust=args.trust, progress=not args.quiet, **args.settings):
-        tally.add(outcome)
-        _tell(outcome, config, quiet=args.quiet)
+    outcomes = run_config(config, trust=args.trust, progress=not args.quiet, **args.settings)
+    with closing(outcomes):
+        for outcome in outcomes:
+            tally.add(outcome)
+            _tell(outcome, config, quiet=args.quiet)
     say(f"{experiment.results}: {tally.line}")
     return tally.code
 

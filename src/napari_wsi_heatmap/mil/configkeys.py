@@ -27,7 +27,7 @@ from napari_wsi_heatmap.mil.configkinds import (
 if TYPE_CHECKING:
     from napari_wsi_heatmap.mil.configkinds import Check
 
-ENCODER, FEATURES = "encoder", "features"
+ENCODER, FEATURES = "an encoder", "features from files"
 """Where the features come from: made from the slide, or read from files."""
 
 _READ = "it is read from the checkpoint's tensors"
@@ -113,7 +113,7 @@ PATCHING = Section(
 ENCODING = Section(
     "the encoder that makes features from the slide; leave it out to read them from files",
     (
-        Key("model_name", text, only=ENCODER, example=None,
+        Key("model_name", text, example=None,
             effect="resnet50_trunc, uni_v1, virchow2, … or a model file"),
         Key("target_img_size", whole(1), only=ENCODER,
             effect="pixels that a patch is resized to; null: what the encoder takes"),

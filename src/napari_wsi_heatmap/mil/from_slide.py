@@ -169,7 +169,7 @@ def prepare_mil(
     HeatmapError
         As for `run`.
     """
-    mil = loaded_mil(mil)
+    mil = loaded_mil(mil, str(settings.get("device", "auto")))
     run = prepare_encoding(
         slide, encoder, coords, out,
         patch_size=patch_size, control=control, trust=trust, **settings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_wsi_heatmap.console import say
+from napari_wsi_heatmap.console import note, say
 from napari_wsi_heatmap.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ def run_with_mil(args: Namespace, slide: Slide, model: Any, settings: dict[str, 
         quiet=args.quiet,
         complete=lambda _, progress: complete_mil(planned, progress=progress),
     )
-    if planned.result is not None:
-        for line in result_lines(planned.result):
-            say(line)
+    if planned.result is None:
+        note("run the same command again: it is continued, then scored")
+        return code
+    for line in result_lines(planned.result):
+        say(line)
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     Pair = tuple[float, float]
 
 BAND = 256
-"""Rows that are made at once."""
+"""Rows that are handed on at once."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Picture:
         (y, x) level-0 pixels per pixel.
     mpp : (float, float) or None
         (y, x) µm per pixel.
+    at_once : int
+        Rows to make at once; a multiple of `BAND`.
     """
 
     shape: tuple[int, int]
@@ -45,11 +48,14 @@ class Picture:
     origin: Pair
     scale: Pair
     mpp: Pair | None
+    at_once: int = BAND
 
     def bands(self, height: int = BAND) -> Iterator[tuple[int, Rgb]]:
-        """Yield (top, rows) from top to bottom, `height` rows each but for the last."""
-        for top in range(0, self.shape[0], height):
-            yield top, self.rows(top, min(top + height, self.shape[0]))
+        """Yield (top, rows) from top to bottom, at most `height` rows each."""
+        for top in range(0, self.shape[0], self.at_once):
+            made = self.rows(top, min(top + self.at_once, self.shape[0]))
+            for part in range(0, len(made), height):
+                yield top + part, made[part : part + height]
 
     def pixels(self) -> Rgb:
         """(height, width, 3) uint8: all of it."""
@@ -71,7 +77,9 @@ class Picture:
         grown = self.shape[0] / after[0], self.shape[1] / after[1]
         scale = self.scale[0] * grown[0], self.scale[1] * grown[1]
         mpp = self.mpp and (self.mpp[0] * grown[0], self.mpp[1] * grown[1])
-        return Picture(after, Resized(self.rows, self.shape, after), self.origin, scale, mpp)
+        rows = Resized(self.rows, self.shape, after)
+        at_once = -(-self.at_once // (BAND * math.ceil(times))) * BAND
+        return Picture(after, rows, self.origin, scale, mpp, at_once)
 
     @property
     def placement(self) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from napari_wsi_heatmap.errors import HeatmapError, StoreFullError, one_line
 from napari_wsi_heatmap.exports.target import written_at_once
 from napari_wsi_heatmap.lock import StoreLock
 from napari_wsi_heatmap.mil.colours import colour_table
+from napari_wsi_heatmap.mil.encoding import Encoding
 from napari_wsi_heatmap.mil.experiment import Experiment
-from napari_wsi_heatmap.mil.featuresources import Encoding, FeatureFiles
+from napari_wsi_heatmap.mil.featuresources import FeatureFiles
 from napari_wsi_heatmap.mil.results import write_failed, write_results
 from napari_wsi_heatmap.mil.slidejob import Outcome, SlideJob
 from napari_wsi_heatmap.mil.slidelist import Entry, Refused, entries_of
@@ -28,7 +29,7 @@ from napari_wsi_heatmap.models.mil import load_mil
 from napari_wsi_heatmap.runfolder import writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from napari_wsi_heatmap.mil.config import Config
     from napari_wsi_heatmap.mil.results import Result
@@ -55,7 +56,7 @@ def run_config(
     device: str = "auto",
     progress: bool = False,
     **settings: Any,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Work on all slides of a configuration.
 
     Parameters
@@ -81,7 +82,7 @@ def run_config(
         If no slide can be worked on: the configuration, the list or the checkpoint is wrong, or
         the disk is full.
     """
-    pipeline = Pipeline(config, trust, device, settings | {"progress": progress})
+    pipeline = Pipeline(config, trust, device, settings, progress=progress)
     with pipeline.locked():
         yield from pipeline.outcomes()
 
@@ -89,9 +90,17 @@ def run_config(
 class Pipeline:
     """A configuration whose models are loaded and whose slides are listed."""
 
-    def __init__(self, config: Config, trust: Trust, device: str, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        trust: Trust,
+        device: str,
+        settings: dict[str, Any],
+        *,
+        progress: bool = False,
+    ) -> None:
         colour_table(config.heatmap["cmap"])
-        self._config, self._trust = config, trust
+        self._config, self._trust, self._progress = config, trust, progress
         self._settings = settings | {"device": device}
         self._experiment = Experiment.of(config)
         self._entries = entries_of(config)
@@ -158,7 +167,9 @@ class Pipeline:
         source: FeatureFiles | Encoding = FeatureFiles(self._config, entry)
         if self._encoder is not None and self._encoded(entry):
             source = Encoding(
-                self._config, entry, paths, self._encoder, self._settings, self._trust
+                *(self._config, entry, paths, self._encoder, self._settings),
+                self._trust,
+                self._progress,
             )
         return SlideJob(self._config, entry, paths, self._mil, source)
 

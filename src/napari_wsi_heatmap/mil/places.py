@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BESIDE = ("{}.h5", "../h5_files/{}.h5", "../patches/{}.h5", "../patches/{}_patches.h5")
 """Where the coordinates of features lie that have none: in CLAM's folders, in TRIDENT's."""
+MOST_PATCHES = 1 << 26
 IN_UM = ("um", "µm", "micron", "microns", "micrometer")
 
 
@@ -122,6 +123,7 @@ def places_in(
         return None
     attrs = plain_attrs(file) | plain_attrs(dataset_of(file, ("features", "feats"), path))
     attrs |= plain_attrs(node)
+    refuse_too_many(_rows(node.shape), path)
     refuse_other_count(wanted, _rows(node.shape), path)
     coords = _checked(node[()], path)[:, ::-1]
     if _in_micrometres(attrs):
@@ -139,6 +141,12 @@ def refuse_other_count(features: int | None, coords: int, path: Path | None) -> 
             path,
             "extract both again: which belong together is not known",
         )
+
+
+def refuse_too_many(patches: int, path: object) -> None:
+    """Refuse a file that claims more patches than any slide has, before room is made for them."""
+    if patches > MOST_PATCHES:
+        raise FeatureError(f"it claims {patches} patches", path, "look at what wrote it")
 
 
 def _rows(shape: tuple[int, ...]) -> int:

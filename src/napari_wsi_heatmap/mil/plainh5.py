@@ -34,7 +34,7 @@ def opened_h5(path: Path) -> Iterator[Any]:
             yield file
     except FeatureError:
         raise
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, MemoryError) as error:
         what = f"the HDF5 file cannot be read: {one_line(error, 150)}"
         raise FeatureError(what, path, AGAIN) from error
 

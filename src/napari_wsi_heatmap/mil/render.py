@@ -2,8 +2,9 @@
 
 Nothing as large as the canvas is held: rows are made in blocks when they are asked for.
 
-Memory bound: a block is `BLOCK` rows and columns at most, and what the blur needs around it;
-about 40 bytes a pixel. A row of blocks takes 3 bytes for each of its pixels.
+Memory bound: a block is at most `BLOCK` px high and wide and what a blur needs around it, about 100
+bytes a pixel: 0.2 GB for patches of 64 px on the picture. A row of blocks takes 3 bytes a pixel,
+`MOST_ROWS` at most, or 256 rows.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from napari_wsi_heatmap.mil.colours import colour_table, coloured
 from napari_wsi_heatmap.mil.contours import lay_outlines
 from napari_wsi_heatmap.mil.ground import AUTO, blended, lay_ground
 from napari_wsi_heatmap.mil.laidpatches import lay_patches
-from napari_wsi_heatmap.mil.picture import Picture
+from napari_wsi_heatmap.mil.picture import BAND, Picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     Draw = Callable[[LaidPatches, Box], Rgb]
 
 BLOCK = 1024
-"""px: columns of a block."""
+"""px: side of a block at most."""
+MOST_ROWS = 1 << 25
+"""Pixels of the rows that are made at once."""
 WHITE = 255
 TRIDENT_ALPHA = 0.4
 
@@ -105,6 +108,11 @@ def render_clam(
     ------
     ExportError
         If an argument makes no sense, or scores are not 0…1.
+
+    Examples
+    --------
+    >>> picture = render_clam(slide, coords, scores, patch_size=256, percentiles=True)
+    >>> picture.save(Path("heatmap.tiff"))
 
     Notes
     -----
@@ -219,11 +227,12 @@ class _Clam:
         wide = self._grown(box)
         inner = _cut(wide, box)
         values, _, drawn = patches.mean(wide)
+        drawn = drawn[inner]
         if self.binary:
             values = np.around(values)
-        if self.kernel != (1, 1):
+        if self.kernel != (1, 1) and drawn.any():
             values = blur_scores(values, self.kernel)
-        return values[inner], drawn[inner]
+        return values[inner], drawn
 
     def _grown(self, box: Box) -> Box:
         """The box and what a blur needs around it, as far as there is canvas."""
@@ -266,7 +275,10 @@ def _picture(ground: Ground, laid: LaidPatches, draw: _Clam | _Trident) -> Pictu
     mpp = ground.slide.mpp
     down = ground.downsample
     pixel = mpp and (mpp[0] * down[0], mpp[1] * down[1])
-    return Picture(ground.shape, rows, ground.origin, down, pixel)
+    # The wider a blur reaches, the more rows are worth its being computed for some of them twice.
+    wanted = min(8 * reach, BLOCK, MOST_ROWS // width)
+    at_once = max(BAND, wanted // BAND * BAND)
+    return Picture(ground.shape, rows, ground.origin, down, pixel, at_once)
 
 
 def _cut(wide: Box, box: Box) -> tuple[slice, slice]:

@@ -79,12 +79,12 @@ def score_mil(
     return result
 
 
-def loaded_mil(mil: MilLike) -> MilModel:
-    """Return a MIL model, loaded if it is a path."""
+def loaded_mil(mil: MilLike, device: str = "auto") -> MilModel:
+    """Return a MIL model; a path is loaded, to the first of the devices that a run may name."""
     if isinstance(mil, (str, os.PathLike)):
         from napari_wsi_heatmap.models.mil import load_mil
 
-        return load_mil(mil)
+        return load_mil(mil, device=device.partition(",")[0])
     return mil
 
 

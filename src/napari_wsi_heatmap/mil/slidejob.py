@@ -11,7 +11,8 @@ import numpy as np
 
 from napari_wsi_heatmap.errors import FeatureError
 from napari_wsi_heatmap.mil.blockmap import read_scores, write_blockmap
-from napari_wsi_heatmap.mil.featuresources import Encoding, FeatureFiles
+from napari_wsi_heatmap.mil.encoding import Encoding
+from napari_wsi_heatmap.mil.featuresources import FeatureFiles
 from napari_wsi_heatmap.mil.maskpicture import write_mask
 from napari_wsi_heatmap.mil.results import Result
 from napari_wsi_heatmap.mil.scored import Scored
@@ -127,7 +128,7 @@ class SlideJob:
             tissue = None
         else:
             tissue = self._source.tissue(slide)
-            features = self._source.read(slide, tissue)
+            features = self._source.read(slide, tissue, self._mil.facts.in_dim)
         _log.debug(
             "%s: %d x %d features (%s), patches of %s px",
             *(self._entry.slide_id, *features.features.shape, features.layout),
@@ -145,7 +146,8 @@ class SlideJob:
         if isinstance(self._source, Encoding) and tissue is not None:
             files.append(write_mask(slide, tissue, self._entry.segmentation, self._paths.mask))
             if self._source.overlaps:
-                finer = self._finer(slide, self._source.read(slide, tissue, overlapping=True), bag)
+                again = self._source.read(slide, tissue, self._mil.facts.in_dim, overlapping=True)
+                finer = self._finer(slide, again, bag)
                 path = self._finer_path(self._source)
                 write_blockmap(path, finer)
                 files.append(path)

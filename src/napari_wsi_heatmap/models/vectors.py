@@ -10,13 +10,12 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final, final
 
 from napari_wsi_heatmap.models.base import HeatmapModel
+from napari_wsi_heatmap.models.encoders import NORM, NORM_NAME, NORM_UNIT, VECTORS
 from napari_wsi_heatmap.models.outputs import activate, as_features, select_output, split_output
 
 if TYPE_CHECKING:
     import torch
 
-NORM: Final = "norm"
-VECTORS: Final = "features"
 TAKEN: Final = ("name", "window", "mpp", "transform", "batch_size", "concurrent", "any_layout")
 """What is asked of a model, and holds for the encoder made of it too."""
 
@@ -37,10 +36,11 @@ class VectorModel(HeatmapModel):
 
     output = NORM
     features = VECTORS
+    unit = NORM_UNIT
 
     def __init__(self, model: HeatmapModel) -> None:
         self._model = model
-        self.names = (NORM,)
+        self.names = (NORM_NAME,)
         for name in TAKEN:
             setattr(self, name, getattr(model, name))
 

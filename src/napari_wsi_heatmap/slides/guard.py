@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from napari_wsi_heatmap.errors import SlideOpenError
 from napari_wsi_heatmap.slides import areas, diagnose, probe, tiffheader, tifftables, verdicts
+from napari_wsi_heatmap.slides.expendable import is_expendable
 from napari_wsi_heatmap.slides.probe import MAX_SIDE
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _reasons(path: str, directories: tuple[Directory, ...]) -> Iterator[str | No
 def check_child(path: str, fingerprint: str) -> str | None:
     """Refuse if a child process dies or falls silent over the file; see `check`."""
     kept, warning = verdicts.recall(fingerprint)
-    if kept:
+    if kept or is_expendable():
         return warning
     verdict = probe.ask(path)
     if verdict.refusal:

@@ -61,6 +61,7 @@ def _tensor(features: Any) -> Tensor:
 
 
 def other_length(given: int, in_dim: int) -> str:
+    """Say that vectors are of another length than a checkpoint's, with likely encoders of both."""
     return (
         f"the features have {_vector(given)}, and the checkpoint was trained on {_vector(in_dim)}"
     )
