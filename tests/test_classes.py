@@ -99,3 +99,12 @@ def test_a_difference_has_none():
     heatmap = computed(mean_rgb)
     with pytest.raises(ModelOutputError, match="no classes"):
         heatmap.minus(heatmap).classes()
+
+
+def test_of_a_table_read_back_the_classes_are_known(tmp_path):
+    heatmap = computed(mean_rgb, activation="softmax", tta="flips")
+    heatmap.export(tmp_path / "a.csv")
+    read = wh.open_heatmap(tmp_path / "a.csv", slide=noise_slide(96, 160))
+    assert read.uncertainty == heatmap.uncertainty == ("tta_std", "tta_entropy")
+    assert read.classes().names == heatmap.classes().names
+    np.testing.assert_array_equal(read.classes().labels, heatmap.classes().labels)

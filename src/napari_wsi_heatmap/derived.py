@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from napari_wsi_heatmap.disagreement import KIND
 
 if TYPE_CHECKING:
     from napari_wsi_heatmap.classes import ClassMap
     from napari_wsi_heatmap.heatmap import Heatmap
+
+STD: Final = "tta_std"
+ENTROPY: Final = "tta_entropy"
+UNSURE: Final = (STD, ENTROPY, KIND)
+"""Names of channels of uncertainty: those of test-time augmentation, and of overlaps."""
 
 
 class DerivedMaps:
@@ -22,8 +29,14 @@ class DerivedMaps:
 
     @property
     def uncertainty(self) -> tuple[str, ...]:
-        """Names of the channels that say how sure the others are; they are the last."""
-        return tuple(self.run["model"].get("uncertainty", ()))
+        """Names of the channels that say how sure the others are; they are the last.
+
+        Where a record does not say it, as that of a table read back, they are told by their names.
+        """
+        model = self.run["model"]
+        unsure = [name in UNSURE for name in model["names"]]
+        outputs = len(unsure) - [*reversed(unsure), False].index(False)
+        return tuple(model.get("uncertainty", model["names"][max(1, outputs) :]))
 
     def classes(self) -> ClassMap:
         """Most likely class of each cell, as labels (My, Mx) and names.

@@ -93,7 +93,7 @@ def _parts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "slide", str(record["slide"]["path"])
     yield "windows", _counts(record["counts"])
     if "mil" in record:
-        yield "prediction", _prediction(record["mil"])
+        yield "prediction", prediction_line(record["mil"])
         yield "checkpoint", str(record["mil"]["provenance"]["mil"]["checkpoint"])
     yield "outputs", ", ".join(map(str, record["model"]["names"]))
     yield from _spent(record)
@@ -101,7 +101,7 @@ def _parts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "notices" if index == 0 else "", str(notice)
 
 
-def _prediction(mil: Mapping[str, Any]) -> str:
+def prediction_line(mil: Mapping[str, Any]) -> str:
     """What a MIL model says of the slide."""
     said = ", ".join(
         f"p_{c} = {p:.4f}" for c, p in enumerate(mil["probabilities"]) if p is not None

@@ -21,7 +21,8 @@ from napari_wsi_heatmap.mil.blur import (
 )
 from napari_wsi_heatmap.mil.colours import colour_table
 from napari_wsi_heatmap.mil.contours import Outline, lay_outlines
-from napari_wsi_heatmap.mil.render import percentile_ranks, render_clam, render_trident
+from napari_wsi_heatmap.mil.render import render_clam, render_trident
+from napari_wsi_heatmap.mil.shares import percentile_ranks
 from napari_wsi_heatmap.slides.array import ArraySlide
 
 PATCH = 64

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from made_files import write_script
 from napari_wsi_heatmap.cli import main
 from napari_wsi_heatmap.errors import ModelLoadError, ModelOutputError
 from napari_wsi_heatmap.models import load_model
+from napari_wsi_heatmap.models.again import load_again, spec_of
 
 NAMES = ("tumor", "stroma", "other")
 PATCHES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -161,3 +164,46 @@ def test_on_the_command_line(slide_path, script, tmp_path, capsys):
     told = capsys.readouterr().err.strip()
     assert "there is no output 'tumour' - choose one of tumor, stroma, other" in told
     assert len(told.splitlines()) == 1
+
+
+class Logits(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3))
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    config = {
+        "spec_version": "1.0", "architecture": "x", "num_classes": 3, "class_names": NAMES,
+        "patch_size_pixels": 32, "spacing_um_px": 0.5,
+        "transform": [{"name": "Resize", "arguments": {"size": 32}}, {"name": "ToTensor"}],
+    }  # fmt: skip
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo" / "config.json").write_text(json.dumps(config))
+    write_script(tmp_path / "zoo" / "torchscript_model.pt", Logits())
+    return tmp_path / "zoo"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({}, rgb(PATCHES).softmax(1)),
+        ({"output": "stroma"}, rgb(PATCHES).softmax(1)[:, 1:2]),
+        ({"output": "stroma", "activation": "none"}, rgb(PATCHES)[:, 1:2]),
+        ({"activation": "sigmoid"}, rgb(PATCHES).sigmoid()),
+    ],
+)
+def test_what_is_chosen_wins_over_the_files_and_a_record_keeps_it(zoo, chosen, expected):
+    model = load_model(zoo, trust=True, **chosen)
+    again = load_again(json.loads(json.dumps(spec_of(model))))
+    for one in (model, again):
+        torch.testing.assert_close(one(PATCHES), expected)
+        assert one.limits == (None if chosen.get("activation") == "none" else (0, 1))
+    assert again.sha256 == model.sha256
+
+
+def test_a_record_keeps_a_pair_and_the_views(script):
+    model = load_model(script, trust=True, output=(0, 2), tta="flips")
+    again = load_again(json.loads(json.dumps(spec_of(model))))
+    assert (again.output, again.tta) == ((0, 2), "flips")
+    assert torch.equal(again(PATCHES), model(PATCHES))

@@ -37,8 +37,6 @@ from napari_wsi_heatmap.slides.base import AS_STORED
 from napari_wsi_heatmap.tissue import TissueMask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from napari_wsi_heatmap.cohort.cuts import Cut
     from napari_wsi_heatmap.cohort.held import Held
     from napari_wsi_heatmap.cohort.slidelist import CohortSlide
@@ -117,7 +115,7 @@ def divide(held: Held, item: CohortSlide, parts: int) -> Banding | SlideFacts:
             return SlideFacts(item.name, "")
         return found
 
-    facts = caught(held, item, out, cast("Callable[[], SlideFacts]", work))
+    facts = caught(held, item, out, work)
     return answer[0] if answer else facts
 
 
@@ -126,7 +124,7 @@ def _divided(held: Held, item: CohortSlide, out: Path, parts: int) -> Banding | 
     with opened(held, item, out) as slide:
         if not held.request.again and finished(out, slide):
             where = {"path": item.path, "out": str(out), "worker": held.name}
-            return facts_before(out, item.name, **where)
+            return facts_before(item.name, **where)
         kept = _kept(folder, slide)
         if kept is None and not is_store(out):  # what was begun in one piece goes on so
             kept = _planned(held, slide, folder, parts)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.cohort import plugin
-from napari_wsi_heatmap.cohort.bands import Banding
 from napari_wsi_heatmap.cohort.facts import SlideFacts, failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from napari_wsi_heatmap.cohort.bands import Banding
     from napari_wsi_heatmap.cohort.slidelist import CohortSlide
 
 LOCK_PAUSE_S = 2.0

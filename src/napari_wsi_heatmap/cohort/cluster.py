@@ -192,11 +192,10 @@ def _client(where: Any) -> Any:
 
 
 def _wait_for_workers(client: Any, scheduler: str | None) -> None:
-    from asyncio import TimeoutError as NobodyCame
 
     try:
         client.wait_for_workers(1, timeout=WORKERS_S)
-    except (NobodyCame, TimeoutError) as error:
+    except TimeoutError as error:
         what = f"no worker came within {WORKERS_S:g} s"
         do = "see that workers are started, and that they find the scheduler"
         raise HeatmapError(what, scheduler or "this machine", do) from error

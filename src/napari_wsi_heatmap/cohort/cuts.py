@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,8 +43,8 @@ def cut_rows(frame: MapFrame, state: States, parts: int) -> tuple[Cut, ...]:
     wanted = np.arange(1, parts) * done[-1] / parts
     inner = np.searchsorted(done, wanted)
     ends = np.unique([0, *inner.tolist(), len(weights)]).tolist()
-    pairs = zip(ends[:-1], ends[1:], strict=True)
-    return tuple((a * side, min(b * side, height)) for a, b in pairs if done[b] > done[a])
+    pairs = [(a, b) for a, b in pairwise(ends) if done[b] > done[a]]
+    return tuple((a * side, min(b * side, height)) for a, b in pairs)
 
 
 def touching(frame: MapFrame, cut: Cut) -> Rows:

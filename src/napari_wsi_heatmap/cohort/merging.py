@@ -90,7 +90,7 @@ def _copy_features(band: HeatmapStore, target: HeatmapStore, state: States, rows
         return
     mine = (state_of(state) == DONE) & rows[:, None]
     for box in boxes_of(state.shape, FEATURE_CHUNK):
-        inside = np.nonzero(mine[box])
-        if len(inside[0]):
-            vectors = band.features[box][inside]
-            target.write_features(FeatureBlock(box, inside, vectors, anew=False))
+        down, across = np.nonzero(mine[box])
+        if len(down):
+            vectors = band.features[box][down, across]
+            target.write_features(FeatureBlock(box, (down, across), vectors, anew=False))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 120.0
 
 
-class CohortPlugin(WorkerPlugin):
+class CohortPlugin(WorkerPlugin):  # type: ignore[misc, unused-ignore]
     """Holds the request, and later the model, in a worker; goes to workers that come later, too.
 
     Parameters

@@ -6,7 +6,6 @@ import hashlib
 import json
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,8 @@ from napari_wsi_heatmap.runfolder import ENDING, writing
 from napari_wsi_heatmap.settings import RunSettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_wsi_heatmap.models.trust import Trust
 
 RECORD = "cohort.json"

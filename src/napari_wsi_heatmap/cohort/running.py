@@ -201,7 +201,7 @@ def with_bar(
     from tqdm import tqdm
 
     wrong = 0
-    with tqdm(total=total, unit="slide", disable=not progress) as bar:
+    with tqdm(total=total, unit="slide", disable=not progress, delay=0.2) as bar:
         for facts in outcomes:
             wrong += not facts.finished
             bar.set_postfix({"failed": wrong} if wrong else {}, refresh=False)

@@ -48,7 +48,7 @@ def _worked_on(held: Held, item: CohortSlide, out: Path) -> SlideFacts:
         more: dict[str, Any] = {"path": item.path, "out": str(out), "worker": held.name}
         more |= {"opening_s": opening_s, "notices": tuple(slide.warnings)}
         if not held.request.again and finished(out, slide):
-            return facts_before(out, item.name, **more)
+            return facts_before(item.name, **more)
         run = run_to_end(held, slide, out)
         return facts_of(run.heatmap, item.name, seconds=time.perf_counter() - begun, **more)
 
@@ -73,9 +73,9 @@ def finished(out: Path, slide: Slide) -> bool:
     return record["status"] in FINISHED and record["slide"]["fingerprint"] == slide.fingerprint
 
 
-def facts_before(out: Path, name: str, **more: Any) -> SlideFacts:
-    """Facts of a slide that an earlier session has worked on to its end."""
-    heatmap = open_heatmap(out)
+def facts_before(name: str, **more: Any) -> SlideFacts:
+    """Facts of a slide that an earlier session has worked on to its end, in the store `out`."""
+    heatmap = open_heatmap(more["out"])
     seconds = heatmap.run.get("seconds", {}).get("active", 0.0)
     return facts_of(heatmap, name, computed=False, seconds=seconds, **more)
 

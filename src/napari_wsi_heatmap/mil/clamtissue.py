@@ -1,7 +1,8 @@
 """Tissue of a slide by a `Segmentation`: saturation, pieces and holes, by their areas.
 
-Written from the description of CLAM's rule. Areas count pixels; CLAM measures polygons through
-their centres, which are smaller by half a border.
+Written from the description of CLAM's rule, and its borders to the pixel, but for two things. Areas
+count pixels; CLAM measures polygons through their centres, which are smaller by half a border. And
+closing by an even square leaves the tissue where it is; OpenCV moves it a pixel to the lower right.
 """
 
 from __future__ import annotations

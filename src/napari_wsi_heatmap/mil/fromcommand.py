@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from napari_wsi_heatmap.console import note, say
 from napari_wsi_heatmap.errors import ModelLoadError
+from napari_wsi_heatmap.mil.resultrecord import describe
+from napari_wsi_heatmap.report import prediction_line
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -38,7 +40,5 @@ def run_with_mil(args: Namespace, slide: Slide, model: Any, settings: dict[str, 
 
 def result_lines(result: MilResult) -> list[str]:
     """What a result says of a slide, in plain lines."""
-    bag = result.bag
-    said = ", ".join(f"p_{c} = {p:.4f}" for c, p in enumerate(bag.probabilities.tolist()))
-    verdict = "no classifier" if bag.prediction is None else f"class {bag.prediction} ({said})"
-    return [f"{verdict}, {len(result)} patches", *([str(result.path)] if result.path else [])]
+    said = prediction_line(describe(result))
+    return [said, *([str(result.path)] if result.path else [])]

@@ -88,7 +88,20 @@ def run_config(
 
 
 class Pipeline:
-    """A configuration whose models are loaded and whose slides are listed."""
+    """A configuration whose models are loaded and whose slides are listed.
+
+    Slides may be worked on one after the other (`outcomes`), or each where there is room for it
+    (`outcome`), the tables being kept in one place (`take`, `finish`).
+
+    Parameters
+    ----------
+    config, trust, device, settings, progress
+        As for `run_config`.
+
+    Attributes
+    ----------
+    entries : list of Entry or Refused
+    """
 
     def __init__(
         self,
@@ -103,17 +116,17 @@ class Pipeline:
         self._config, self._trust, self._progress = config, trust, progress
         self._settings = settings | {"device": device}
         self._experiment = Experiment.of(config)
-        self._entries = entries_of(config)
+        self.entries = entries_of(config)
         self._mil = _load(config, device)
         self._encoder: HeatmapModel | None = None
-        if config.encodes and any(self._encoded(entry) for entry in self._entries):
+        if config.encodes and any(self._encoded(entry) for entry in self.entries):
             from napari_wsi_heatmap.mil.encodernames import load_encoder
 
             self._encoder = load_encoder(config, trust)
         self._results: list[Result] = []
         self._failed: dict[str, str] = {}
         self._written = -math.inf
-        _log.debug("%d slides, %r of %s", len(self._entries), self._mil, self._mil.path)
+        _log.debug("%d slides, %r of %s", len(self.entries), self._mil, self._mil.path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -132,16 +145,24 @@ class Pipeline:
     def outcomes(self) -> Iterator[Outcome]:
         """Work on one slide after the other."""
         try:
-            for entry in self._entries:
-                outcome = self._outcome(entry)
-                if outcome.result is not None:
-                    self._results.append(outcome.result)
-                else:
-                    self._failed[outcome.slide_id] = outcome.error
-                self._write_tables(TABLES_S)
+            for entry in self.entries:
+                outcome = self.outcome(entry)
+                self.take(outcome)
                 yield outcome
         finally:
-            self._write_tables()
+            self.finish()
+
+    def take(self, outcome: Outcome) -> None:
+        """Put what became of a slide into the tables."""
+        if outcome.result is not None:
+            self._results.append(outcome.result)
+        else:
+            self._failed[outcome.slide_id] = outcome.error
+        self._write_tables(TABLES_S)
+
+    def finish(self) -> None:
+        """Bring the tables up to date."""
+        self._write_tables()
 
     def _write_tables(self, every_s: float = 0.0) -> None:
         """Write the tables, unless that was done less than so many seconds ago."""
@@ -151,7 +172,14 @@ class Pipeline:
             write_results(self._experiment.results, self._results)
             write_failed(self._experiment.failed, self._failed)
 
-    def _outcome(self, entry: Entry | Refused) -> Outcome:
+    def outcome(self, entry: Entry | Refused) -> Outcome:
+        """Work on one slide; why it fails is part of the outcome.
+
+        Raises
+        ------
+        StoreFullError
+            If nothing can be written any more.
+        """
         if isinstance(entry, Refused):
             return Outcome(entry.slide_id, error=str(entry.error))
         try:

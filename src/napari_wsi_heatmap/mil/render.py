@@ -14,13 +14,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsi_heatmap.errors import ExportError
 from napari_wsi_heatmap.mil.blur import blur_pixels, blur_scores, kernel_sizes
 from napari_wsi_heatmap.mil.colours import colour_table, coloured
 from napari_wsi_heatmap.mil.contours import lay_outlines
 from napari_wsi_heatmap.mil.ground import AUTO, blended, lay_ground
 from napari_wsi_heatmap.mil.laidpatches import lay_patches
 from napari_wsi_heatmap.mil.picture import BAND, Picture
+from napari_wsi_heatmap.mil.shares import (
+    as_shares,
+    in_region,
+    least_share,
+    pair,
+    refuse_nonsense,
+    with_score,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -120,16 +127,16 @@ def render_clam(
     last bit of the limit of a colour may get its neighbour, and where the slide was not scanned
     there is its background, not black.
     """
-    _check(alpha, threshold)
+    refuse_nonsense(alpha, threshold)
     ground = lay_ground(slide, vis_level, roi)
-    places, values = _known(coords, scores)
-    limit = _limit(binarize, threshold, len(values))
-    places, values = _in_region(places, values, roi)
-    values = _shares(values, percentiles)
+    places, values = with_score(coords, scores)
+    limit = least_share(binarize, threshold, len(values))
+    places, values = in_region(places, values, roi)
+    values = as_shares(values, percentiles)
     drawn = values >= limit
     laid = lay_patches(
         places,
-        _pair(patch_size),
+        pair(patch_size),
         ground.downsample,
         drawn.astype(np.float64) if binarize else values,
         drawn,
@@ -175,10 +182,10 @@ def render_trident(
     Picture
     """
     ground = lay_ground(slide, vis_level)
-    places, values = _known(coords, scores)
-    values = _shares(values, percentiles)
+    places, values = with_score(coords, scores)
+    values = as_shares(values, percentiles)
     drawn = np.ones(len(values), bool)
-    laid = lay_patches(places, _pair(patch_size), ground.downsample, values, drawn)
+    laid = lay_patches(places, pair(patch_size), ground.downsample, values, drawn)
     table = colour_table(cmap)
     alpha = 1.0 if overlay_only else TRIDENT_ALPHA
     return _picture(ground, laid, _Trident(ground, table, alpha))
@@ -285,66 +292,3 @@ def _cut(wide: Box, box: Box) -> tuple[slice, slice]:
     """Where a box lies within a wider one."""
     y, x = box[0] - wide[0], box[1] - wide[1]
     return slice(y, y + box[2]), slice(x, x + box[3])
-
-
-def _known(coords: NDArray[np.generic], scores: NDArray[np.generic]) -> tuple[Floats, Floats]:
-    """Places (N, 2) and scores (N,) of the patches that have a score."""
-    places = np.asarray(coords, np.float64)
-    values = np.asarray(scores, np.float64)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if places.ndim != 2 or places.shape[1] != 2 or values.shape != places.shape[:1]:
-        raise ExportError(
-            f"{values.shape} scores for {places.shape} coordinates", do="give (N,) and (N, 2)"
-        )
-    known = ~np.isnan(values)
-    if not known.any():
-        raise ExportError("no patch has a score", do="check what made them")
-    return places[known], values[known]
-
-
-def _in_region(places: Floats, values: Floats, roi: Roi | None) -> tuple[Floats, Floats]:
-    """Those with their top left in the region, placed from its top left on."""
-    if roi is None:
-        return places, values
-    inside = ((places >= roi[:2]) & (places <= roi[2:])).all(1)
-    if not inside.any():
-        raise ExportError(f"no patch lies in the region {roi}", do="give (y0, x0, y1, x1)")
-    return places[inside] - roi[:2], values[inside]
-
-
-def _shares(values: Floats, percentiles: bool) -> Floats:
-    """What is drawn, 0…1."""
-    if percentiles:
-        return percentile_ranks(values) / 100
-    if values.min() < 0 or values.max() > 1:
-        raise ExportError(
-            f"scores are {values.min():.3g} to {values.max():.3g}, to draw they must be 0…1",
-            do="give percentiles=True, or to_display(scores)",
-        )
-    return values
-
-
-def percentile_ranks(values: Floats) -> Floats:
-    """Rank of each among all, in per cent; equal ones share the mean of theirs."""
-    from scipy.stats import rankdata
-
-    ranks: Floats = rankdata(values, "average") / len(values) * 100
-    return ranks
-
-
-def _limit(binarize: bool, threshold: float, patches: int) -> float:
-    if not binarize:
-        return 0.0
-    return 1 / patches if threshold < 0 else threshold
-
-
-def _pair(size: float | tuple[float, float]) -> tuple[float, float]:
-    return size if isinstance(size, tuple) else (size, size)
-
-
-def _check(alpha: float, threshold: float) -> None:
-    if not 0 <= alpha <= 1:
-        raise ExportError(f"alpha is {alpha}", do="give 0…1")
-    if not threshold <= 1:
-        raise ExportError(f"the threshold is {threshold}", do="give 0…1, or -1 for 1 / patches")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from napari_wsi_heatmap.derived import ENTROPY, STD
 from napari_wsi_heatmap.errors import ModelOutputError, ModelRunError
 from napari_wsi_heatmap.models.settings import DIHEDRAL, FLIPS
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Tensor = torch.Tensor
-
-STD: Final = "tta_std"
-ENTROPY: Final = "tta_entropy"
 
 
 @dataclass(frozen=True)
