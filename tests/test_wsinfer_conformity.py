@@ -50,6 +50,10 @@ def test_coordinates_of_its_h5(data_dir, model, golden):
     values = predict_windows(str(data_dir / CMU), model, coords)
     wanted = [golden[corner] for corner in map(tuple, coords.tolist())]
     np.testing.assert_allclose(values[:, 0], wanted, rtol=0, atol=1e-6)
+    by_file = predict_windows(
+        str(data_dir / CMU), model, data_dir / GOLDEN / "patches/CMU-1-Small-Region.h5"
+    )
+    np.testing.assert_array_equal(by_file, values)
 
 
 def test_a_whole_map_holds_its_windows_and_values(data_dir, model, golden):

@@ -280,8 +280,8 @@ def predict_windows(
     ----------
     slide, model, **settings
         As for `run`.
-    coords : (N, 2) array
-        Top-left corners (y, x), level-0 pixels.
+    coords : (N, 2) array, or path
+        Top-left corners (y, x), level-0 pixels; an .h5 of CLAM, TRIDENT, STAMP or WSInfer has them.
     out : path, optional
         Save positions, values and states there as well, for `open_heatmap`.
 

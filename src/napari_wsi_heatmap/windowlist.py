@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from napari_wsi_heatmap.growing import empty_values
 from napari_wsi_heatmap.listmap import LIST, ListHeatmap, list_to_json, refuse_existing, save_list
 from napari_wsi_heatmap.listorder import ListOrder
 from napari_wsi_heatmap.loader import Loader
+from napari_wsi_heatmap.mil.places import read_coords
 from napari_wsi_heatmap.plan import (
     fit_model,
     new_predictor,
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
 def predict_list(
     slide: Slide, model: HeatmapModel, coords: Any, settings: RunSettings, out: Path | None = None
 ) -> NDArray[np.float32]:
-    """Values (N, C[, h, w]) of windows at (N, 2) top-left (y, x), level-0 pixels.
+    """Values (N, C[, h, w]) of windows at (N, 2) top-left (y, x), level-0 pixels, or of an .h5.
 
     The same reading, cutting and batching as a run. NaN for windows that cannot be read. With
     `out`, the list is saved as a store as well. What the user should know is logged.
@@ -64,7 +66,7 @@ def predict_list(
     if out is not None:
         refuse_existing(out)
     spec, model = fit_model(slide, model, settings)
-    windows = list_windows(spec, coords)
+    windows = list_windows(spec, _corners(coords))
     try:
         predictor = new_predictor(model, windows, settings)
         two = [windows.size // 2, windows.size // 3] if windows.size else []
@@ -82,6 +84,11 @@ def predict_list(
         kept = ListHeatmap(windows, run.values, run.state, run.record, features=run.features)
         save_list(kept, out)
     return run.values
+
+
+def _corners(coords: Any) -> Any:
+    """Corners as they are given, or those that an .h5 of CLAM, TRIDENT, STAMP or WSInfer holds."""
+    return read_coords(coords).coords if isinstance(coords, (str, os.PathLike)) else coords
 
 
 def _refuse_dense(dry: DryRun, out: Path) -> None:

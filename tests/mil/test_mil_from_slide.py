@@ -14,7 +14,13 @@ from mil_made import LAYOUTS, D
 import napari_wsi_heatmap as wh
 from made import FaultySlide, noise_slide
 from napari_wsi_heatmap.control import RunControl
-from napari_wsi_heatmap.errors import FeatureError, HeatmapError, ModelError, StoreError
+from napari_wsi_heatmap.errors import (
+    FeatureError,
+    HeatmapError,
+    ModelError,
+    ModelRunError,
+    StoreError,
+)
 from napari_wsi_heatmap.mil import (
     compute_mil,
     encode,
@@ -171,6 +177,45 @@ def test_what_scoring_so_far_costs_is_bounded():
                 clock.now += 1e-9
             number += 1
     assert 40 < number < 52  # log(10,000) / log(1.2) = 50.5
+
+
+def iterate(run, clock):
+    for _ in run.pieces():
+        clock.now += 100
+
+
+def test_memory_that_runs_out_before_the_end_costs_no_features(tmp_path, checkpoint, monkeypatch):
+    out, mil = tmp_path / "a.zarr", load(checkpoint(TRANSMIL))
+    run = prepare_mil(slide(), Encoder(), mil, out=out, **SETTINGS)
+    net = mil._net.score
+
+    def tight(x, attention):
+        if len(x) > 40:
+            raise RuntimeError("can't allocate memory: you tried to allocate 9 bytes")
+        return net(x, attention)
+
+    monkeypatch.setattr(mil._net, "score", tight)
+    run._clock = clock = Clock()
+    with pytest.raises(ModelRunError, match="memory ran out at 208 patches"):
+        iterate(run, clock)
+    assert run.so_far.patches <= 40
+    assert any("no prediction so far any more" in n for n in run.record["notices"])
+    assert len(read_features(out)) == 208
+    monkeypatch.undo()
+    same(score_mil(out, mil).bag, mil(read_features(out).features))
+
+
+def test_a_run_whose_features_were_all_odd_goes_on(tmp_path, checkpoint):
+    def encoder(batch):
+        return batch.mean((2, 3)).repeat(1, 4) / (len(seen) >= 3)
+
+    seen, model = [], wh.load_model(encoder, window=32)
+    run = prepare_mil(slide(), model, checkpoint(CLAM), out=tmp_path / "a.zarr", **SETTINGS)
+    stop_after(run, 2)
+    seen += [1, 2, 3]
+    result = compute_mil(slide(), model, checkpoint(CLAM), out=tmp_path / "a.zarr", **QUIET)
+    assert 0 < len(result) < 208
+    assert any("not finite: left out" in notice for notice in result.notices)
 
 
 def test_the_prediction_so_far(checkpoint):

@@ -13,12 +13,13 @@ import napari_wsi_heatmap as wh
 from napari_wsi_heatmap.mil import slidepictures
 from napari_wsi_heatmap.mil.config import read_config
 from napari_wsi_heatmap.mil.contours import Outline
+from napari_wsi_heatmap.mil.display import to_display
 from napari_wsi_heatmap.mil.experiment import Experiment
 from napari_wsi_heatmap.mil.results import Result
 from napari_wsi_heatmap.mil.scored import Scored
 from napari_wsi_heatmap.mil.segmentation import Segmentation
 from napari_wsi_heatmap.mil.slidelist import Entry
-from napari_wsi_heatmap.mil.slidepictures import SlidePictures, ranks_among
+from napari_wsi_heatmap.mil.slidepictures import SlidePictures
 
 KEYS = {
     "vis_level": "vis_level", "cmap": "cmap", "alpha": "alpha", "blur": "blur",
@@ -92,11 +93,11 @@ def test_no_picture_of_clams_is_left_out(golden):
 def test_ranks_among_a_reference_are_those_of_clam(golden):
     _, arrays, _ = golden
     for tag in ("s64", "s32"):
-        ranks = ranks_among(arrays[f"{tag}_scores"].ravel(), arrays[f"{tag}_ref"])
+        ranks = to_display(arrays[f"{tag}_scores"].ravel(), reference=arrays[f"{tag}_ref"])
         np.testing.assert_array_equal(ranks, arrays[f"{tag}_percentileofscore_ref"] / 100)
 
 
 def test_ranks_among_a_reference():
     reference = np.float32([1, 2, 2, 4])
     scores = np.float32([0, 1, 2, 3, 4, 5])
-    assert ranks_among(scores, reference).tolist() == [0, 0.25, 0.625, 0.75, 1, 1]
+    assert to_display(scores, reference=reference).tolist() == [0, 0.25, 0.625, 0.75, 1, 1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -31,19 +33,28 @@ SETTINGS = {"window": 16, "level": 0, "batch_size": 4, "tissue": "none"}
 
 
 class Classes:
-    """Three classes, each the largest somewhere; a rest before each batch keeps a run going."""
+    """Three classes, each the largest somewhere; can be slow, and be held at a batch."""
 
     window, names = 16, NAMES
 
-    def __init__(self, seconds=0.0, scale=1.0):
-        import time
-
-        self._rest, self._scale = (lambda: time.sleep(seconds)), scale
+    def __init__(self, seconds=0.0, scale=1.0, function=None):
+        self.seconds, self._scale, self.free = seconds, scale, threading.Event()
+        self._function = function or corners
+        self.free.set()
 
     def __call__(self, batch):
-        self._rest()
-        corner = batch[:, :, 0, 0]
-        return self._scale * (corner - corner.new_tensor([0.4, 0, 0]))
+        time.sleep(self.seconds)
+        self.free.wait(60)
+        return self._scale * self._function(batch)
+
+    def finish(self):
+        self.seconds = 0.0
+        self.free.set()
+
+
+def corners(batch):
+    corner = batch[:, :, 0, 0]
+    return corner - corner.new_tensor([0.4, 0, 0])
 
 
 def dense_classes(batch):
@@ -156,45 +167,47 @@ def test_back_and_forth_there_is_one_labels_layer(viewer, slide_layer, qtbot, sw
     assert not labels_in(viewer).visible
 
 
-def test_classes_grow_with_the_run(viewer, slide_layer, qtbot):
-    job = start_job(viewer, slide_layer, Classes(0.1), **SETTINGS)
+def held(viewer, slide_layer, qtbot, function, **settings):
+    """A run that shows something, and goes on when its model is told to."""
+    model = Classes(0.1, function=function)
+    job = start_job(viewer, slide_layer, model, **SETTINGS | {"batch_size": 2} | settings)
     wait_shown(qtbot, job)
+    model.free.clear()
+    return model, job
+
+
+def test_classes_grow_with_the_run(viewer, slide_layer, qtbot):
+    model, job = held(viewer, slide_layer, qtbot, corners)
     show_entry(viewer, job.layer, CLASSES)
-    layer = labels_in(viewer)
-    first = np.count_nonzero(layer.data)
-    qtbot.waitUntil(lambda: np.count_nonzero(layer.data) > first or job.over, timeout=20_000)
-    assert not job.over
-    known = layer.data.copy()
-    pending = np.isnan(job.heatmap.values[0])
-    assert (known[pending] == 0).all()
+    layer, values = labels_in(viewer), job.heatmap.values
+    qtbot.waitUntil(lambda: np.array_equal(layer.data, label_cells(values)), timeout=20_000)
+    pending = np.isnan(values[0])
+    assert pending.any()
+    assert (layer.data[pending] == 0).all()
     assert "not computed" in status_at(viewer, layer, np.argwhere(pending)[-1])
     show_entry(viewer, job.layer, 2)
     assert np.shares_memory(job.layer.data, job.layer.metadata["switch"]._shown.values[2])
+    model.finish()
     wait_over(qtbot, job)
     np.testing.assert_array_equal(layer.data, job.heatmap.classes().labels)
     assert (layer.data > 0).all()
 
 
 def test_dense_classes_grow_with_the_run(viewer, slide_layer, qtbot):
-    rest = Classes(0.02)
-
-    def slow(batch):
-        rest(batch)
-        return dense_classes(batch)
-
-    job = start_job(viewer, slide_layer, slow, **SETTINGS | {"stride": 8})
-    wait_shown(qtbot, job)
+    model, job = held(viewer, slide_layer, qtbot, dense_classes, stride=8)
     show_entry(viewer, job.layer, CLASSES)
-    assert not job.over
+    layer = labels_in(viewer)
+    assert 0 < np.count_nonzero(layer.data) < layer.data.size
+    model.finish()
     wait_over(qtbot, job)
-    np.testing.assert_array_equal(labels_in(viewer).data, label_cells(job.heatmap.values))
+    np.testing.assert_array_equal(layer.data, label_cells(job.heatmap.values))
 
 
 def test_a_labels_layer_that_is_removed_does_not_stop_a_run(viewer, slide_layer, qtbot):
-    job = start_job(viewer, slide_layer, Classes(0.01), **SETTINGS)
-    wait_shown(qtbot, job)
+    model, job = held(viewer, slide_layer, qtbot, corners)
     show_entry(viewer, job.layer, CLASSES)
     viewer.layers.remove(labels_in(viewer))
+    model.finish()
     wait_over(qtbot, job)
     assert job.state == "done"
     show_entry(viewer, job.layer, CLASSES)
@@ -334,3 +347,16 @@ def test_a_wrong_name_is_told_in_one_line(viewer, slide_layer, qtbot, notificati
     job = run(viewer, slide_layer, qtbot, output="tumour")
     assert job.state == "failed"
     assert "choose one of tumor, stroma, other" in notifications()[-1]
+
+
+def test_the_colour_bar_of_the_dock_goes_while_classes_are_shown(viewer, slide_layer, qtbot):
+    dock = widget_module.HeatmapWidget(viewer)
+    qtbot.addWidget(dock.native)
+    dock.show()
+    run(viewer, slide_layer, qtbot)
+    assert dock._panel._colors.visible
+    dock._shows._shows.value = CLASSES
+    assert not dock._panel._colors.visible
+    assert dock._shows._legend.visible
+    dock._shows._shows.value = 1
+    assert dock._panel._colors.visible

@@ -20,6 +20,8 @@ from napari_wsi_heatmap.settings import RunSettings
 from napari_wsi_heatmap.slides.base import Slide
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari.components import ViewerModel
 
     from napari_wsi_heatmap._napari.slide_source import SlideSource
@@ -28,8 +30,17 @@ NOT_OF_RUN = ("out", "trust", *OF_MODEL)
 """Arguments of `show_heatmap` beside the fields of `RunSettings`."""
 
 
-def start_job(viewer: Any, slide: Any, model: Any, **settings: Any) -> HeatmapJob:
+def start_job(
+    viewer: Any,
+    slide: Any,
+    model: Any,
+    *,
+    job_kind: Callable[..., HeatmapJob] = HeatmapJob,
+    **settings: Any,
+) -> HeatmapJob:
     """Start a live run; see `napari_wsi_heatmap.show_heatmap`.
+
+    `job_kind` makes the job, of the arguments of `HeatmapJob`.
 
     Raises
     ------
@@ -47,7 +58,7 @@ def start_job(viewer: Any, slide: Any, model: Any, **settings: Any) -> HeatmapJo
     layer = _layer_of(viewer, bare(slide))
     source = source_of(layer)
     names = [MODELS.name(one) for one in (model if isinstance(model, (list, tuple)) else [model])]
-    job = HeatmapJob(
+    job = job_kind(
         viewer, layer, source, model, _resolved(viewer, layer, source, settings), names
     )
     job.start()

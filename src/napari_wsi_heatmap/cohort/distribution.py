@@ -2,7 +2,8 @@
 
 A float32 is counted under its upper 16 bits: sign, exponent and 7 bits of the mantissa. Values
 in one bin differ by less than 2⁻⁷ of their size, so counts of any number of slides add up to
-percentiles that are never further than that (0.8 %) from the exact ones, whatever the range.
+percentiles that are never further than that (0.8 %; 1e-38 around 0) from the value that has the
+rank in question, whatever the range.
 Count, least, largest and mean are exact (the mean in double precision).
 """
 
@@ -71,13 +72,13 @@ class Distribution:
         return self.total / self.count if self.count else float("nan")
 
     def percentile(self, percent: float) -> float:
-        """Value below which so many percent lie; see the module for how exact it is.
+        """Value of the rank nearest to so many percent; see the module for how exact it is.
 
         Linear within a bin, and never beyond the least and the largest value. NaN without values.
         """
         if not self.count:
             return float("nan")
-        wanted, before = percent / 100 * (self.count - 1), 0
+        wanted, before = round(percent / 100 * (self.count - 1)), 0
         for key in sorted(self.bins):
             number = self.bins[key]
             if before + number > wanted:

@@ -104,10 +104,10 @@ def chosen_level(slide: Slide, level: int) -> tuple[int, int]:
 
 
 def saturation(rgb: Rgb) -> NDArray[np.uint8]:
-    """Saturation of HSV, 255 · (max − min) / max, rounded."""
-    high = rgb.max(-1).astype(np.float32)
-    low = rgb.min(-1).astype(np.float32)
-    return np.rint(255 * (high - low) / np.maximum(high, 1)).astype(np.uint8)
+    """Saturation of HSV, 255 · (max − min) / max, in 12-bit fixed point as OpenCV rounds it."""
+    high, low = rgb.max(-1).astype(np.int64), rgb.min(-1).astype(np.int64)
+    scale = np.rint((255 << 12) / np.maximum(np.arange(256), 1)).astype(np.int64)
+    return ((high - low) * scale[high] + (1 << 11) >> 12).astype(np.uint8)
 
 
 def _above(values: NDArray[np.uint8], how: Segmentation) -> Mask:

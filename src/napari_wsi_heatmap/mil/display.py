@@ -85,7 +85,8 @@ def _percentile(values: Floats, reference: Floats) -> Floats:
     ordered = np.sort(reference)
     left = np.searchsorted(ordered, values, "left")
     right = np.searchsorted(ordered, values, "right")
-    return (left + right + (left < right)) / (2 * len(ordered))
+    # In scipy's order of operations, which CLAM's pictures show in their last bits.
+    return (left + right + (left < right)) * (50.0 / len(ordered)) / 100
 
 
 def _between(values: Floats, low: float, high: float) -> Floats:

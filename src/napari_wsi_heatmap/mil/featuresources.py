@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,7 +79,7 @@ class FeatureFiles:
             return config.candidates(given, home, *folders)
         homes = [*beside, *config.candidates(home, *folders)]
         found = (p.format(folder=one, id=self.entry.slide_id) for one in homes for p in patterns)
-        return list(dict.fromkeys(Path(one) for one in found))
+        return list(dict.fromkeys(Path(os.path.normpath(one)) for one in found))
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -12,11 +12,13 @@ file), and what the MIL model takes for them.
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from napari_wsi_heatmap.errors import FeatureError, ModelRunError
 from napari_wsi_heatmap.growing import empty_values
 from napari_wsi_heatmap.mil.display import FrozenReference, GrowingLimits
 from napari_wsi_heatmap.mil.kept import bag_of, kept_by
@@ -129,8 +131,9 @@ class MilRun:
         """
         intervals = Intervals(self._clock)
         yield from self._begin(intervals)
-        for piece in self.run.pieces():
-            yield self._piece(piece, intervals)
+        with closing(cast("Generator[Piece]", self.run.pieces())) as pieces:
+            for piece in pieces:
+                yield self._piece(piece, intervals)
         # As the run ends, and lets go of the lock: what is pending now stays so.
         if not self.run.growing.pending.any():
             self._bag = None
@@ -144,7 +147,10 @@ class MilRun:
         assert length is not None
         self._bag = GrowingBag(planned, length)
         if (state == DONE).any() and (state == PENDING).any():
-            earlier = bag_of(kept_by(self.run))
+            try:
+                earlier = bag_of(kept_by(self.run))
+            except FeatureError:  # none of it can be used; what follows may be
+                return
             assert earlier.index is not None
             scores = self._take(earlier.index, earlier.features)
             states = self.run.growing.state.ravel()[earlier.index]
@@ -166,8 +172,14 @@ class MilRun:
         assert self._bag is not None
         rescored = None
         if intervals.due(number := len(self._bag)):
-            with intervals.scoring(number):
-                rescored = self._score_so_far()
+            try:
+                with intervals.scoring(number):
+                    rescored = self._score_so_far()
+            except ModelRunError as error:
+                # What is encoded is worth having; the end will say it again.
+                intervals.stop()
+                notice = f"no prediction so far any more: {error}"
+                self.run.record["notices"] = [*self.run.record["notices"], notice]
         positions = self.run.plan.grid.positions(index)
         return MilPiece(index, positions, state, scores, self.so_far, rescored)
 

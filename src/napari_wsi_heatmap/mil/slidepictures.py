@@ -147,7 +147,7 @@ class SlidePictures:
         if self._heatmap["convert_to_percentiles"]:
             if finer is None or not self._heatmap["use_ref_scores"]:
                 return True, scores
-            return False, ranks_among(scores, coarse.scores)
+            return False, to_display(scores, reference=coarse.scores)
         if self._heatmap["display"] == "minmax":
             return False, to_display(scores, how="minmax")
         return False, about_uniform(coarse if finer is None else finer)
@@ -174,19 +174,6 @@ class SlidePictures:
             name = self._paths.patch_name(rank, (y, x), float(coarse.scores[one]))
             files.append(write_patch(slide, (y, x), coarse.patch_size, folder / name))
         return files
-
-
-def ranks_among(scores: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]:
-    """Ranks 0…1 of scores (n,) among those of a reference (N,), to the bit CLAM's.
-
-    scipy's ``percentileofscore`` of kind "rank" over 100: `to_display` agrees but for the order of
-    its divisions, and the limit between two colours is one bit wide.
-    """
-    ordered = np.sort(reference)
-    left = np.searchsorted(ordered, scores, "left")
-    right = np.searchsorted(ordered, scores, "right")
-    ranks: NDArray[np.float64] = (left + right + (left < right)) * (50.0 / len(ordered)) / 100
-    return ranks
 
 
 def about_uniform(scored: Scored) -> NDArray[np.float64]:

@@ -72,11 +72,15 @@ class Intervals:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._begun = clock, clock()
         self._spent = self._each = 0.0
-        self._last = 0
+        self._last, self._stopped = 0, False
+
+    def stop(self) -> None:
+        """Let nothing be scored any more."""
+        self._stopped = True
 
     def due(self, patches: int) -> bool:
         """Whether so many patches are to be scored now."""
-        if patches < 1 or patches < self._last * GROWTH:
+        if self._stopped or patches < 1 or patches < self._last * GROWTH:
             return False
         elapsed = self._clock() - self._begun
         return self._spent + self._each * patches <= SHARE * elapsed or not self._last

@@ -97,14 +97,31 @@ def _variances(
     reach = _everywhere if grid is None or wanted is None else _reach(grid, wanted).touches
     for first in range(0, shape[0], ROWS_AT_ONCE):
         rows = slice(first, min(first + ROWS_AT_ONCE, shape[0]))
-        tiles = _tiles(rows)
-        borders = (
-            np.arange(tiles.start, tiles.stop + 1) * TILE,
-            np.arange(shape[1] * PER_SIDE + 1) * TILE,
-        )
+        borders = _borders(rows), _borders(slice(0, shape[1]))
         sums = cell_sums(slide, level, borders, reach, align=SQUARE, cancelled=cancelled)
         squares = sums.each(_of_squares)
         yield rows, variances(sums, 3 * TILE**2), variances(squares, 3 * SQUARE**2)
+
+
+def square_variances(
+    slide: Slide, level: int, squares: tuple[int, int, int, int]
+) -> tuple[Variances, Variances]:
+    """Variances of the tiles (4 Y, 4 X) of some squares, and of the squares (Y, X) themselves.
+
+    Parameters
+    ----------
+    squares : (first row, last row + 1, first column, last column + 1)
+    """
+    rows, columns = (_borders(slice(*span)) for span in (squares[:2], squares[2:]))
+    sums = cell_sums(slide, level, (rows, columns), _everywhere, align=SQUARE)
+    around = sums.each(_of_squares)
+    return variances(sums, 3 * TILE**2), variances(around, 3 * SQUARE**2)
+
+
+def _borders(squares: slice) -> Ints:
+    """Borders of the tiles in some squares, pixels."""
+    tiles = _tiles(squares)
+    return np.arange(tiles.start, tiles.stop + 1) * TILE
 
 
 def _level(grid: WindowGrid | None) -> int:
