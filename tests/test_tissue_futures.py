@@ -132,11 +132,9 @@ def test_processes_open_the_slide_themselves(slide_file, small_tasks):
 
 def test_a_dask_client(slide_file, small_tasks):
     distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 1, "threads_per_worker": 2, "processes": False}
+    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
     with (
-        distributed.LocalCluster(
-            **options, dashboard_address=None, protocol="inproc://"
-        ) as cluster,
+        distributed.LocalCluster(processes=False, protocol="inproc://", **options) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
         found = tile_table(slide_file, client=client)

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from made_slides import tissue, write_tiff
 
 import napari_wsi_heatmap as wh
+from made_slides import tissue, write_tiff
 
 SETTINGS = {"window": 64, "tissue": "none", "level": 0, "batch_size": 4}
 FUSE = "WSI_TEST_FUSE"

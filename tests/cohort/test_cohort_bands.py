@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from cohort_made import equal, mean_grey, serial
-from made_slides import tissue, write_tiff
 
 import napari_wsi_heatmap as wh
+from made_slides import tissue, write_tiff
 from napari_wsi_heatmap.cohort import bands
 from napari_wsi_heatmap.cohort.bands import Banding
 from napari_wsi_heatmap.cohort.cuts import cut_rows, owned, state_of_band, touching
@@ -84,7 +84,9 @@ def test_bands_of_a_dense_map_share_the_windows_over_a_cut(tall, tmp_path, monke
 
 def test_features_are_merged_too(tall, tmp_path, monkeypatch):
     small_chunks(monkeypatch, 32)
-    model = wh.load_model(lambda x: (x.mean((2, 3)), x.amax((2, 3))), window=16, output=0, features=1)
+    model = wh.load_model(
+        lambda x: (x.mean((2, 3)), x.amax((2, 3))), window=16, output=0, features=1
+    )
     settings = {"stride": 16, "tissue": "none"}
     facts, _, _ = in_bands(tall, tmp_path, model, settings)
     assert facts.finished, facts.error

@@ -118,7 +118,9 @@ FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnor
 
 
 @settings(max_examples=60, deadline=None)
-@given(arrays(np.float32, st.integers(1, 60), elements=FLOATS), st.floats(0, 100), st.integers(0, 60))
+@given(
+    arrays(np.float32, st.integers(1, 60), elements=FLOATS), st.floats(0, 100), st.integers(0, 60)
+)
 def test_distributions_are_as_exact_as_they_say(values, percent, cut):
     parts = [{"c": Distribution.of(values[:cut])}, {"c": Distribution.of(values[cut:])}]
     found = added(parts)["c"]
@@ -132,7 +134,12 @@ def test_distributions_are_as_exact_as_they_say(values, percent, cut):
 
 def test_distributions_leave_out_what_is_not_finite():
     found = Distribution.of([np.nan, 1, np.inf, -3, -0.0])
-    assert (found.count, found.least, found.largest, found.mean) == (3, -3, 1, pytest.approx(-2 / 3))
+    assert (found.count, found.least, found.largest, found.mean) == (
+        3,
+        -3,
+        1,
+        pytest.approx(-2 / 3),
+    )
     assert found.limits() == (pytest.approx(-3, rel=2**-7), pytest.approx(1, rel=2**-7))
     none = Distribution.of(np.full(5, np.nan))
     assert none.to_json() == {"count": 0, "min": None, "max": None, "mean": None, "limits": None}

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from textwrap import dedent
 
+import numpy as np
 import psutil
 import pytest
 from cohort_made import (
@@ -26,9 +27,9 @@ from cohort_made import (
     serial,
     slow_grey,
 )
-from made_slides import write_tiff
 
 import napari_wsi_heatmap as wh
+from made_slides import tissue, write_tiff
 from napari_wsi_heatmap.cohort import campaign as campaigns
 from napari_wsi_heatmap.cohort.running import run_cohort
 from napari_wsi_heatmap.errors import HeatmapError, ModelLoadError, StoreLockedError
@@ -132,7 +133,7 @@ def test_threads_continue_what_is_there(slides, tmp_path):
 
 
 def test_one_tall_slide_is_shared_by_all_workers(tmp_path):
-    path = write_tiff(tmp_path / "tall.tif", [make_tall()], compression="jpeg")
+    path = write_tiff(tmp_path / "tall.tif", [tissue(2200, 40, 5)], compression="jpeg")
     settings = SETTINGS | {"window": 8, "stride": 4}
     changes = []
     found = wh.compute_cohort(
@@ -148,12 +149,6 @@ def test_one_tall_slide_is_shared_by_all_workers(tmp_path):
     assert found.failed == {}
     assert changes[-1] == (4, 4)  # the division, two bands, the merge
     assert equal(tmp_path / "out" / "tall.zarr", serial(path, mean_grey, **settings))
-
-
-def make_tall():
-    from made_slides import tissue
-
-    return tissue(2200, 40, 5)
 
 
 def test_what_concerns_all_is_said_once_and_first(slides, tmp_path):
@@ -231,10 +226,8 @@ def wait_for(there, seconds: float) -> None:
 
 @pytest.mark.slow
 def test_a_slide_that_kills_every_worker_is_given_up(slides, tmp_path):
-    import numpy as np
-
     folder = make_slides(tmp_path / "slides", 2)
-    write_tiff(folder / "black.tif", [np.zeros((128, 128, 3), np.uint8)], compression="jpeg")
+    write_tiff(folder / "black.tif", [np.zeros((128, 128, 3), np.uint8)])
     found = wh.compute_cohort(
         folder, deadly, out=tmp_path / "out", workers=1, progress=False, **SETTINGS
     )

@@ -65,6 +65,18 @@ def test_probabilities_are_named_as_wsinfer_names_them(tmp_path, data_dir):
     assert list(pd.read_csv(golden))[:4] == columns[:4]
 
 
+def test_how_sure_a_model_is_is_no_probability(tmp_path):
+    slide, settings = noise_slide(200, 200), {"activation": "softmax", "window": 64}
+    model = wh.load_model(mean_rgb, names=["a", "b", "c"], tta="flips", **settings)
+    heatmap = wh.compute_heatmap(slide, model, **QUIET)
+    path = heatmap.export(tmp_path / "a.csv")
+    columns = ["prob_a", "prob_b", "prob_c", "tta_std", "tta_entropy"]
+    assert list(pd.read_csv(path))[4:] == columns
+    read = wh.open_heatmap(path, slide=slide)
+    assert (read.names, read.uncertainty) == (heatmap.names, heatmap.uncertainty)
+    assert read.run["model"]["activation"] == "softmax"
+
+
 def test_a_window_of_a_dense_map_is_the_mean_of_its_cells(tmp_path):
     heatmap = wh.compute_heatmap(noise_slide(256, 256), quarter_means, window=64, **QUIET)
     table = table_of(heatmap, tmp_path / "a.csv")

@@ -19,14 +19,15 @@ from napari_wsi_heatmap._napari.inspect_text import about, covering_lines, headi
 from napari_wsi_heatmap._napari.latest import Latest
 from napari_wsi_heatmap._napari.level0 import Level0
 from napari_wsi_heatmap._napari.pixels import Picture
+from napari_wsi_heatmap._napari.reconstructed import KeptDecoder
 from napari_wsi_heatmap._napari.value_table import ValueTable
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
-    from numpy.typing import NDArray
 
     from napari_wsi_heatmap._napari.kept_scores import KeptScores
+    from napari_wsi_heatmap._napari.reconstructed import ShownPatch
     from napari_wsi_heatmap._napari.window_mark import WindowMark
     from napari_wsi_heatmap.heatmap import Heatmap
     from napari_wsi_heatmap.inspecting.point import Inspection
@@ -57,7 +58,7 @@ class InspectPanel(Folded):
         self._clicks = Clicks(viewer, self._on_click)
         self._looking = Latest("a place cannot be inspected")
         self._reading = Latest("a patch cannot be read")
-        self._slide, self._scores = KeptSlide(), scores
+        self._slide, self._scores, self._decoder = KeptSlide(), scores, KeptDecoder()
         self._layer: weakref.ref[Layer] | None = None
         self._found: Inspection | None = None
         self._clicked = False
@@ -158,15 +159,17 @@ class InspectPanel(Folded):
             found.index,
         )
 
-        def work() -> NDArray[Any]:
+        def work() -> ShownPatch:
             from napari_wsi_heatmap.inspecting.patches import patches
 
-            return patches(heatmap, self._slide.get(heatmap, source), [index])[0]
+            patch = patches(heatmap, self._slide.get(heatmap, source), [index])[0]
+            return self._decoder.shown(heatmap, patch)
 
         self._reading.ask(work, self._show_patch, self._no_patch)
 
-    def _show_patch(self, patch: NDArray[Any]) -> None:
-        self._picture.show_pixels(patch)
+    def _show_patch(self, shown: ShownPatch) -> None:
+        self._picture.show_pixels(shown.pixels)
+        show_text(self._trouble, shown.line)
         if self._clicked:  # whoever goes through a gallery would lose it
             self.reveal()
 
@@ -222,3 +225,4 @@ class InspectPanel(Folded):
         self._reading.drop()
         self._scores.clear()
         self._slide.close()
+        self._decoder.let_go()

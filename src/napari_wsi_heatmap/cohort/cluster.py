@@ -64,6 +64,7 @@ def hired(
     scheduler: str | None = None,
     dashboard_port: int | None = None,
     device: str = "auto",
+    most: int | None = None,
 ) -> Iterator[Crew]:
     """Start workers on this machine, or connect to a scheduler; let go of them at the end.
 
@@ -79,6 +80,8 @@ def hired(
         On the loopback interface; None: a free one.
     device : str
         "cpu" leaves GPUs out of account.
+    most : int, optional
+        Start no more than these.
 
     Raises
     ------
@@ -88,7 +91,9 @@ def hired(
     with ExitStack() as stack:
         if scheduler is None:
             gpus = 0 if device == "cpu" else _gpus()
-            cluster = _local(workers or default_workers(gpus), processes, dashboard_port, gpus)
+            number = workers or default_workers(gpus)
+            number = number if most is None else min(number, most)
+            cluster = _local(number, processes, dashboard_port, gpus)
             stack.callback(cluster.close)
             client = _client(cluster)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.cohort.running import run_cohort, with_bar
 from napari_wsi_heatmap.cohort.slidelist import list_slides
+from napari_wsi_heatmap.cohort.staff import Workplace
 from napari_wsi_heatmap.cohort.table import SUMMARY
 from napari_wsi_heatmap.console import DONE, FAILED, INTERRUPTED, SOME_FAILED, fail, note, say
 from napari_wsi_heatmap.errors import HeatmapError
@@ -76,23 +76,32 @@ def cohort(args: Namespace) -> int:
 
 def _begun(args: Namespace) -> tuple[Iterator[SlideFacts], int, Path]:
     """Facts to come, of how many slides, and where their table will be."""
-    crew: dict[str, Any] = {
-        "workers": args.workers,
-        "processes": not args.threads,
-        "scheduler": args.scheduler,
-        "dashboard_port": args.dashboard_port,
-        "on_crew": None if args.quiet else _tell_crew,
-    }
-    if args.config is not None:
-        milcohort = importlib.import_module("napari_wsi_heatmap.cohort.milcohort")
-        config = milcohort.config_of(args.config, args.slides, args.out)
-        more = crew | {"trust": args.trust} | args.settings
-        return milcohort.run_config(config, **more), milcohort.count(config), config.table
+    place = Workplace(
+        args.workers,
+        not args.threads,
+        args.scheduler,
+        args.dashboard_port,
+        None if args.quiet else _tell_crew,
+    )
+    return _of_config(args, place) if args.config is not None else _of_model(args, place)
+
+
+def _of_config(args: Namespace, place: Workplace) -> tuple[Iterator[SlideFacts], int, Path]:
+    from napari_wsi_heatmap.cohort.milcohort import config_of, run_config
+
+    found = config_of(args.config, args.slides, args.out)
+    for notice in () if args.quiet else found.config.notices:
+        note(f"{args.config.name}: {notice}")
+    outcomes = run_config(found, place, trust=args.trust, **args.settings)
+    return outcomes, len(found.items), found.table
+
+
+def _of_model(args: Namespace, place: Workplace) -> tuple[Iterator[SlideFacts], int, Path]:
     for name, value in (("SLIDES", args.slides), ("--out DIR", args.out)):
         if value is None:
             raise HeatmapError(f"--model needs {name}", do="give it")
     items = list_slides(args.slides)
-    more = crew | {"bands": args.bands, "again": args.failed, "trust": args.trust}
+    more = vars(place) | {"bands": args.bands, "again": args.failed, "trust": args.trust}
     more |= {"arch": args.arch} | output_settings(args) | args.settings
     return run_cohort(items, args.model, out=args.out, **more), len(items), args.out / SUMMARY
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_wsi_heatmap.cohort.request import Request
-    from napari_wsi_heatmap.models.base import HeatmapModel
 
 
 class Held:
@@ -34,12 +33,12 @@ class Held:
 
     def __init__(self, request: Request, name: str = "") -> None:
         self.request, self.name = request, name or f"process {os.getpid()}"
-        self._free: queue.LifoQueue[HeatmapModel] = queue.LifoQueue()
+        self._free: queue.LifoQueue[Any] = queue.LifoQueue()
         self._size: int | None = None
         self._lock = threading.Lock()
 
     @contextmanager
-    def model(self) -> Iterator[HeatmapModel]:
+    def model(self) -> Iterator[Any]:
         """Borrow the model; it is loaded when it is first asked for."""
         try:
             model = self._free.get_nowait()
@@ -50,16 +49,19 @@ class Held:
         finally:
             self._free.put(model)
 
-    def _load(self) -> HeatmapModel:
-        from napari_wsi_heatmap.models import load_model
-
-        request, more = self.request, {}
-        if request.arch is not None:
-            more["arch"] = request.arch
-        if request.threads:
+    def _load(self) -> Any:
+        if self.request.threads:
             import torch
 
-            torch.set_num_threads(request.threads)
+            torch.set_num_threads(self.request.threads)
+        return self._made()
+
+    def _made(self) -> Any:
+        """Load the model."""
+        from napari_wsi_heatmap.models import load_model
+
+        request = self.request
+        more = {} if request.arch is None else {"arch": request.arch}
         return load_model(request.model, trust=request.trust, **more, **apart(request.settings)[0])
 
     def settings(self) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from distributed import WorkerPlugin, get_worker
 
 from napari_wsi_heatmap.cohort import bands
 from napari_wsi_heatmap.cohort.facts import told
-from napari_wsi_heatmap.cohort.held import Held
 from napari_wsi_heatmap.cohort.slidework import work_on
 from napari_wsi_heatmap.errors import HeatmapError
 
@@ -47,7 +46,7 @@ class CohortPlugin(WorkerPlugin):  # type: ignore[misc, unused-ignore]
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _hold(self, name: str) -> Any:
-        return Held(self._request, name)
+        return self._request.holder()(self._request, name)
 
 
 def name_of(key: str) -> str:
@@ -76,7 +75,7 @@ def model_task(key: str) -> tuple[str, str]:
     """Load the model; returns its sha256 and "", or "" and why it cannot be loaded."""
     try:
         with held_by_worker(key).model() as model:
-            return model.sha256, ""
+            return getattr(model, "sha256", ""), ""
     except Exception as error:  # noqa: BLE001 - some errors do not travel; the line does
         return "", told(error)
 
@@ -84,6 +83,13 @@ def model_task(key: str) -> tuple[str, str]:
 def slide_task(key: str, item: CohortSlide) -> SlideFacts:
     """Work on one slide."""
     return work_on(held_by_worker(key), item)
+
+
+def mil_task(key: str, item: CohortSlide) -> SlideFacts:
+    """Work on one slide of a MIL configuration."""
+    from napari_wsi_heatmap.cohort.milwork import work_on_entry
+
+    return work_on_entry(held_by_worker(key), item)
 
 
 def banding_task(key: str, item: CohortSlide, parts: int) -> Banding | SlideFacts:

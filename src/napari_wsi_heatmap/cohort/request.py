@@ -65,6 +65,12 @@ class Request:
         """Store of a slide."""
         return self.out / f"{name}{ENDING}"
 
+    def holder(self) -> Any:
+        """Class of what a worker holds; called as ``holder(request, name)``."""
+        from napari_wsi_heatmap.cohort.held import Held
+
+        return Held
+
     def check(self) -> None:
         """Refuse settings that cannot be, before anything begins.
 

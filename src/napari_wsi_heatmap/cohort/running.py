@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from napari_wsi_heatmap.cohort.cluster import distributed, hired, threads_of_model
 from napari_wsi_heatmap.cohort.distribution import Distribution, added
 from napari_wsi_heatmap.cohort.request import Request, begin_folder, keep_request
 from napari_wsi_heatmap.cohort.slidelist import list_slides
+from napari_wsi_heatmap.cohort.staff import Workplace, staffed
 from napari_wsi_heatmap.cohort.table import LIMITS, SUMMARY, write_limits, write_summary
-from napari_wsi_heatmap.errors import HeatmapError, ModelLoadError
+from napari_wsi_heatmap.errors import HeatmapError
 from napari_wsi_heatmap.lock import StoreLock
 from napari_wsi_heatmap.runfolder import folder_of
 
@@ -145,30 +145,17 @@ def run_cohort(
     A script that calls this does so below ``if __name__ == "__main__":``, since processes are
     started that import it.
     """
-    distributed()
     folder = folder_of(out)
     request = Request(model, folder, settings, trust, arch, again, processes or bool(scheduler))
     request.check()
-    items, device = list_slides(slides), str(settings.get("device", "auto"))
-    with (
-        _kept_to_ourselves(folder),
-        hired(
-            _at_most(workers, len(items), bands),
-            processes=processes,
-            scheduler=scheduler,
-            dashboard_port=dashboard_port,
-            device=device,
-        ) as crew,
-    ):
-        if crew.local and processes:
-            request = replace(request, threads=threads_of_model(len(crew.threads)))
-        if on_crew is not None:
-            on_crew(crew)
-        with _plugged(crew, request) as key:
-            sha256 = _model_of(crew, key)
-            keep_request(folder, request.identity(sha256))
-            campaign = _campaign(crew, key, items, bands, on_change)
-            yield from _with_tables(campaign.outcomes(), items, folder)
+    items = list_slides(slides)
+    place = Workplace(workers, processes, scheduler, dashboard_port, on_crew)
+    place.check()
+    most = _most_tasks(len(items), bands)
+    with _kept_to_ourselves(folder), staffed(place, request, most) as (crew, key, sha256):
+        keep_request(folder, request.identity(sha256))
+        campaign = _campaign(crew, key, items, bands, on_change)
+        yield from _with_tables(campaign.outcomes(), items, folder)
 
 
 def compute_cohort(
@@ -209,15 +196,13 @@ def with_bar(
             yield facts
 
 
-def _at_most(workers: int | None, slides: int, bands: int | str) -> int | None:
-    """No more workers than there is work for; None: as many as the machine has."""
-    if workers is not None and workers < 1:
-        raise HeatmapError(f"{workers} workers", do="give at least 1")
-    if bands != "auto" and (not isinstance(bands, int) or isinstance(bands, bool) or bands < 1):
+def _most_tasks(slides: int, bands: int | str) -> int | None:
+    """How many tasks there can be at a time; None if that depends on the workers."""
+    if bands == "auto":
+        return None
+    if not isinstance(bands, int) or isinstance(bands, bool) or bands < 1:
         raise HeatmapError(f"bands is {bands!r}", do="give a whole number, or 'auto'")
-    if workers is None or bands == "auto":
-        return workers
-    return min(workers, slides * int(bands))
+    return slides * bands
 
 
 @contextmanager
@@ -229,32 +214,6 @@ def _kept_to_ourselves(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _plugged(crew: Crew, request: Request) -> Iterator[str]:
-    """Bring the request to all workers, those that come later included."""
-    from napari_wsi_heatmap.cohort.plugin import CohortPlugin, name_of
-
-    crew.client.register_plugin(CohortPlugin(request))
-    try:
-        yield request.key
-    finally:
-        if not crew.local:
-            with suppress(Exception):  # the scheduler may be gone
-                crew.client.unregister_worker_plugin(name_of(request.key))
-
-
-def _model_of(crew: Crew, key: str) -> str:
-    """Load the model on a worker, so that a wrong one is said once, and before all slides."""
-    from napari_wsi_heatmap.cohort.plugin import model_task
-
-    sha256, wrong = crew.client.submit(
-        model_task, key, pure=False, resources=crew.resources
-    ).result()
-    if wrong:
-        raise ModelLoadError(wrong)
-    return str(sha256)
 
 
 def _campaign(

@@ -54,8 +54,8 @@ def done_windows(heatmap: Heatmap) -> DoneWindows:
 
 def measurement_names(heatmap: Heatmap) -> list[str]:
     """One name per output: ``prob_<name>``, as WSInfer has it, where they are probabilities."""
-    probabilities = heatmap.run["model"]["activation"] is not None
-    return [f"prob_{name}" if probabilities else name for name in heatmap.names]
+    none = heatmap.names if heatmap.run["model"]["activation"] is None else heatmap.uncertainty
+    return [name if name in none else f"prob_{name}" for name in heatmap.names]
 
 
 def feature_bands(heatmap: Heatmap) -> Iterator[NDArray[np.float32]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_wsi_heatmap.coords import WindowList
+from napari_wsi_heatmap.derived import UNSURE
 from napari_wsi_heatmap.errors import StoreError
 from napari_wsi_heatmap.grid import WindowSpec
 from napari_wsi_heatmap.listmap import LIST, ListHeatmap, list_to_json
@@ -158,10 +159,11 @@ def plain_names(columns: list[str]) -> tuple[tuple[str, ...], str | None]:
     before their names.
     """
     columns = [name.removeprefix("'") for name in columns]
-    if not all(name.startswith(PREFIX) for name in columns):
+    outputs = [name for name in columns if name not in UNSURE]
+    if not outputs or not all(name.startswith(PREFIX) for name in outputs):
         return tuple(columns), None
     names = tuple(name.removeprefix(PREFIX) for name in columns)
-    return names, "softmax" if len(names) > 1 else "sigmoid"
+    return names, "softmax" if len(outputs) > 1 else "sigmoid"
 
 
 def side_of_lattice(corners: NDArray[Any], path: Path) -> tuple[int, str]:

@@ -200,7 +200,8 @@ def _results(futures: list[Future[Any]], name: str) -> Iterator[FoundTiles]:
     """What tasks found, the first that is done first; whoever stops listening stops the rest."""
     try:
         for done, future in enumerate(as_completed(futures), 1):
-            yield FoundTiles(*_result(future, name), done, len(futures))
+            coords, variance = _result(future, name)
+            yield FoundTiles(coords, variance, done, len(futures))
     finally:
         for future in futures:
             future.cancel()
@@ -211,7 +212,7 @@ def _result(future: Future[Any], name: str) -> Any:
         return future.result()
     except HeatmapError:
         raise
-    except Exception as error:  # noqa: BLE001 - a worker that died, in its client's words
+    except Exception as error:  # a worker that died, in its client's words
         what = f"a task was lost: {one_line(f'{type(error).__name__}: {error}', 200)}"
         raise HeatmapError(what, name, "look at the workers, and search again") from error
 
