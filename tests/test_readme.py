@@ -53,7 +53,8 @@ def test_the_command_line(sample, tmp_path, monkeypatch):
         for line in block.splitlines()
         if line.startswith("napari-wsi-heatmap ")
     ]
-    assert {command[0] for command in commands} == {"info", "run", "resume", "export", "view"}
+    shown = {"info", "run", "resume", "export", "view", "gallery"}
+    assert {command[0] for command in commands} == shown
     for command in commands:
         if command[0] != "view":  # it opens a window; tests/napari looks at it
             assert main(command) == 0, command

@@ -148,7 +148,3 @@ def put(viewer: ViewerModel, scored: ScoredSlide, layer: Image) -> None:
         viewer.add_layer(layer)
     viewer.layers.selection = {layer}
 
-
-def text_of(error: Any) -> str:
-    """One line."""
-    return str(error)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap._napari.window_mark import WindowMark
     from napari_wsi_heatmap.mil.result import MilResult
 
-HEADINGS: Final = ("rank", "score", "above", "y", "x")
+HEADINGS: Final = ("rank", "score", "y", "x")
 MOST: Final = 200
 
 
@@ -179,13 +179,9 @@ class PatchPanel(Container):
 def rows(found: Extremes) -> list[list[str]]:
     """What the table says of each patch."""
     return [
-        [f"{rank}", short_number(score), f"{100 * share:.1f} %", f"{y:,.0f}", f"{x:,.0f}"]
-        for rank, score, share, (y, x) in zip(
-            range(1, len(found) + 1),
-            found.scores.tolist(),
-            found.percentiles.tolist(),
-            found.positions.tolist(),
-            strict=True,
+        [f"{number + 1}", short_number(score), f"{y:,.0f}", f"{x:,.0f}"]
+        for number, (score, (y, x)) in enumerate(
+            zip(found.scores.tolist(), found.positions.tolist(), strict=True)
         )
     ]
 

@@ -26,14 +26,19 @@ def names_in(text: str) -> dict[int, str]:
     return {number: word for number, word in enumerate(words) if word}
 
 
+def names_of_config(label_dict: Mapping[str, int] | None) -> dict[int, str]:
+    """Names of classes, as the ``label_dict`` of a configuration has them."""
+    return {number: name for name, number in (label_dict or {}).items()}
+
+
+def as_typed(names: Names) -> str:
+    """Names of classes as somebody would type them."""
+    return ", ".join(names.get(number, "") for number in range(max(names, default=-1) + 1))
+
+
 def class_word(number: int, names: Names) -> str:
     """A class by its name, else by its number."""
     return names.get(number, f"class {number}")
-
-
-def facts_line(facts: Facts) -> str:
-    """What a checkpoint is."""
-    return str(facts)
 
 
 def branches_of(facts: Facts) -> int:

@@ -68,8 +68,8 @@ def config_of(path: Path, slides: Any = None, out: Any = None) -> ConfigCohort:
     if slides is not None:
         given = folder_of(slides)
         is_list = given.suffix.lower() == ".csv"
-        told = {"process_list": str(given)} if is_list else {"process_list": None}
-        told |= {} if is_list else {"data_dir": [str(given)]}  # type: ignore[dict-item]
+        told: dict[str, Any] = {"process_list": str(given) if is_list else None}
+        told |= {} if is_list else {"data_dir": [str(given)]}
         config = config.changed("data_arguments", **told)
     if out is not None:
         folder = folder_of(out)
