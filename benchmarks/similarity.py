@@ -193,7 +193,7 @@ def main():
     if chosen.child:
         child(chosen.child, chosen.store)
         return
-    windows = math.prod(shape_of(chosen.windows))
+    windows, load = math.prod(shape_of(chosen.windows)), os.getloadavg()[0]
     table = ["| what | s, median | s, worst | peak, MB |", "|---|---:|---:|---:|"]
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder, "features.zarr"), chosen.windows, chosen.features)
@@ -205,7 +205,8 @@ def main():
     lines = [
         "# Features: similarity, PCA, clusters",
         "",
-        f"Machine: {os.cpu_count()} CPU cores. {windows:,} windows of {chosen.features:,} features "
+        f"Machine: {os.cpu_count()} CPU cores, load average {load:.0f}. {windows:,} windows of "
+        f"{chosen.features:,} features "
         f"in a store ({4 * windows * chosen.features / MB:,.0f} MB as float32). A click must be "
         f"answered in {LIMIT_S} s: {'it is' if click <= LIMIT_S else 'IT IS NOT'}, by a factor of "
         f"{LIMIT_S / click:.1f}. Medians and worst of {chosen.repeats} processes a row, {CLICKS} "

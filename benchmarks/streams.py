@@ -4,20 +4,22 @@
 
 The job that PyDmed was measured on: three slides of 16,000 x 8,000 px (JPEG tiles, made here, kept
 in --folder), windows of 256 px side by side at level 0, 0…1, minus mean over deviation, a small
-convolutional net. All take their turn within each repeat; figures are medians.
+convolutional net. All take their turn within each repeat; figures are medians. Milliseconds of
+processor time a window tell the same where other programs keep a machine busy.
 
 - plain loop, one by one: one OpenSlide read a window, the net on it alone. PyDmed's own figures are
   beside this loop: 38 windows/s where it did 544, of which it lost a third.
 - plain loop, batches: the same reads, the net on 32 at a time.
 - DataLoader: the same reads in a torch Dataset, 2 workers, batches of 32.
-- random windows: as many, of regions of 2048 px, mixed over 8 of them; beside a loop that reads each
-  at its place.
+- random windows: as many, of regions of 2048 px, mixed over 8 of them; beside a loop that reads
+  each at its place.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -148,37 +150,48 @@ def ways(paths, model):
     }
 
 
+def processor_s():
+    """Seconds of all processors that this process and its children have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def measured(paths, repeats):
-    """Windows a second of each way, each repeat."""
-    model, rates = net(), {}
+    """Windows a second, and processor seconds a window, of each way and repeat."""
+    torch.set_num_threads(1)  # of the net; how readers and net share the cores is the question
+    model, rates, costs = net(), {}, {}
     with torch.inference_mode():
-        for repeat in range(repeats + 1):
+        for _ in range(repeats):
             for name, way in ways(paths, model).items():
-                began = time.perf_counter()
+                began, used = time.perf_counter(), processor_s()
                 windows = way()
                 assert windows == 3 * len(places()), (name, windows)
-                if repeat:  # the first turn only warms up
-                    rate = windows / (time.perf_counter() - began)
-                    rates.setdefault(name, []).append(rate)
-                    print(f"{name}: {rate:,.0f}", flush=True)
-    return rates
+                rates.setdefault(name, []).append(windows / (time.perf_counter() - began))
+                costs.setdefault(name, []).append((processor_s() - used) / windows)
+                print(f"{name}: {rates[name][-1]:,.0f}, {1e3 * costs[name][-1]:.2f} ms", flush=True)
+    return rates, costs
 
 
-def report(rates, repeats):
+def report(rates, costs, repeats):
     middle = {name: statistics.median(values) for name, values in rates.items()}
+    cost = {name: 1e3 * statistics.median(values) for name, values in costs.items()}
     one_by_one = middle["plain loop, one by one"]
     ratios = [a / b for a, b in zip(rates["ours"], rates["plain loop, one by one"], strict=True)]
     lines = [
         "# Streams",
         "",
         f"Medians of {repeats} turns; machine: {os.cpu_count()} CPU cores, no GPU. Three slides of "
-        f"16,000 x 8,000 px, windows of {WINDOW} px, {3 * len(places()):,} windows, a small net.",
+        f"16,000 x 8,000 px, windows of {WINDOW} px, {3 * len(places()):,} in all; a small net on "
+        "one thread.",
         "",
-        "| | windows/s | beside the plain loop |",
-        "|---|---:|---:|",
-        *(f"| {name} | {rate:,.0f} | {rate / one_by_one:.2f} × |" for name, rate in middle.items()),
+        "| | windows/s | beside the plain loop | processor ms/window |",
+        "|---|---:|---:|---:|",
+        *(
+            f"| {name} | {rate:,.0f} | {rate / one_by_one:.2f} × | {cost[name]:.2f} |"
+            for name, rate in middle.items()
+        ),
         f"| PyDmed (measured elsewhere, by the same loop's {ITS_LOOP}) | "
-        f"{PYDMED / ITS_LOOP * one_by_one:,.0f} | {PYDMED / ITS_LOOP:.2f} × |",
+        f"{PYDMED / ITS_LOOP * one_by_one:,.0f} | {PYDMED / ITS_LOOP:.2f} × | |",
         "",
         f"Ours over the plain loop, turn by turn: {min(ratios):.2f} to {max(ratios):.2f}; "
         f"over PyDmed by that loop: {statistics.median(ratios) * ITS_LOOP / PYDMED:.0f} ×.",
@@ -193,7 +206,7 @@ def main():
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
-    table = report(measured(slides_in(asked.folder), asked.repeats), asked.repeats)
+    table = report(*measured(slides_in(asked.folder), asked.repeats), asked.repeats)
     print(table)
     if asked.write:
         RESULTS.write_text(table, encoding="utf-8")

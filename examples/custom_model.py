@@ -49,7 +49,7 @@ def main(slide, out):
     )
     heatmap = wh.compute_heatmap(slide, model, stride=64, out=out, progress=False)
     table = heatmap.to_dataframe()
-    print(table.describe())
+    print(table.describe().T.to_string())
     return heatmap, table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,16 @@ def test_collector(slides, tmp_path, capsys):
         table = pd.read_parquet(path)
         assert list(table) == ["x", "y", "mean", "spread"]
         assert len(table) == done.windows[slide] == len(table.drop_duplicates(["x", "y"]))
+
+
+def test_the_page_from_pydmed(slides, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (EXAMPLES.parent / "docs" / "from-pydmed.md").read_text(encoding="utf-8")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 32, 32), torch.nn.Sigmoid())
+    names = {"my_slides": slides, "my_module": module}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "from-pydmed.md", "exec"), names)
+    assert names["x"].shape == (10, 3, 224, 224)
+    assert names["done"].windows == dict.fromkeys(slides, 6)
+    assert names["raster"].shape == (16, 20, 1)
+    assert names["layer"].listed.shape == (16 * 20, 1)

@@ -104,6 +104,8 @@ def resume(args: Namespace) -> int:
 
     planned = planned_rest(args.out, again=args.failed, trust=args.trust)
     with planned.plan.slide:
+        if "scored_by" in planned.record:
+            return _part("mil.fromcommand").resume_with_mil(args, planned)
         return finish(planned, quiet=args.quiet)
 
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.engine import Run
-from napari_wsi_heatmap.errors import StoreError
 from napari_wsi_heatmap.listmap import LIST
+from napari_wsi_heatmap.listrun import resume_list
 from napari_wsi_heatmap.models import load_model
 from napari_wsi_heatmap.models.again import load_again, spec_of
 from napari_wsi_heatmap.models.settings import apart
@@ -251,8 +251,8 @@ def resume(
     runs = recorded_runs(folder_of(out))
     path, record = runs[0]
     if any(record.get("kind") == LIST for _, record in runs):
-        do = "begin it again with its coordinates"
-        raise StoreError("a list of windows is never continued by resume", path, do)
+        rest = {"slide": slide, "model": model, "control": control, "trust": trust}
+        return resume_list(path, record, again=again, **rest)
     with reading(path, "the record of the run"):
         refuse_other_slides(runs)
         size = record["plan"]["batch_size"] if len(runs) == 1 else None

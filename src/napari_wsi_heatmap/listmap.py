@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 LIST = "list"
 """The kind of a store that holds a list, in its record."""
+STRIDES_A_WINDOW = 16
+"""Finer lattices are none: whole numbers at random all lie on one of 1 px."""
 CELLS_A_WINDOW = 4
 """Cells along a window that lies on no lattice."""
 MOST_CELLS = 1 << 26
@@ -161,7 +163,7 @@ def _lattice_step(positions: Coords, window: float) -> float:
     step = float(np.diff(different).min())
     cells = (different - different[0]) / step
     whole = np.abs(cells - np.rint(cells)).max() < 1e-3
-    return step if whole and step >= window / 64 else math.nan
+    return step if whole and step >= window / STRIDES_A_WINDOW else math.nan
 
 
 def _cell(span: list[float], window: tuple[float, float]) -> tuple[float, float]:

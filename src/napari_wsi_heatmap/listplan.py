@@ -79,9 +79,10 @@ def plan_list(
     return Plan(slide, model, settings, frame, selection, tissue, predictor, dry, devices)
 
 
-def list_record(windows: WindowList) -> dict[str, Any]:
+def list_record(windows: WindowList, patch_size: Pair | None) -> dict[str, Any]:
     """What the record of a run says of its list; where the windows lie is in the store."""
-    return {"kind": LIST, "list": list_to_json(windows) | {FOLDED: windows.size}}
+    asked = {FOLDED: windows.size, "patch_size": patch_size and list(patch_size)}
+    return {"kind": LIST, "list": list_to_json(windows) | asked}
 
 
 def _fitted(

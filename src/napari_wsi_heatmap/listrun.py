@@ -7,13 +7,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from napari_wsi_heatmap.engine import Run
-from napari_wsi_heatmap.folded import FoldedGrid, keep_places, show_places
+from napari_wsi_heatmap.errors import StoreError
+from napari_wsi_heatmap.folded import FOLDED, FoldedGrid, keep_places, places_in, show_places
 from napari_wsi_heatmap.listplan import list_record, plan_list
 from napari_wsi_heatmap.models import load_model
-from napari_wsi_heatmap.models.again import spec_of
+from napari_wsi_heatmap.models.again import load_again, spec_of
 from napari_wsi_heatmap.models.settings import apart
-from napari_wsi_heatmap.recorded import recorded_backend, refuse_other_colours, settings_for
-from napari_wsi_heatmap.runfolder import folder_of, refuse_foreign
+from napari_wsi_heatmap.recorded import (
+    recorded_backend,
+    recorded_model,
+    refuse_other_colours,
+    settings_for,
+)
+from napari_wsi_heatmap.runfolder import folder_of, reading, refuse_foreign
 from napari_wsi_heatmap.settings import RunSettings
 from napari_wsi_heatmap.share import Share
 from napari_wsi_heatmap.slides import open_slide
@@ -95,9 +101,51 @@ def prepare_list(
         raise
 
 
-def _opened(slide: SlideLike, asked: RunSettings, path: Path | None) -> tuple[Slide, bool]:
+def resume_list(
+    path: Path,
+    record: dict[str, Any],
+    *,
+    slide: SlideLike | None = None,
+    model: Any = None,
+    control: RunControl | None = None,
+    trust: Trust = None,
+    again: bool = False,
+) -> ListRun:
+    """Plan the rest of a run over given windows from its record; see `launch.resume`.
+
+    Raises
+    ------
+    StoreError
+        If it does not say what is left: `predict_windows` saves a list as a whole.
+    """
+    with reading(path, "the record of the run"):
+        if not {FOLDED, "patch_size"} <= record["list"].keys():
+            do = "begin it again with its coordinates"
+            raise StoreError("a list that was saved as a whole is never continued", path, do)
+        asked = RunSettings.of(record["settings"] | {"batch_size": record["plan"]["batch_size"]})
+        size, mpp = record["list"]["patch_size"], record["slide"]["mpp"]
+        slide = record["slide"]["path"] if slide is None else slide
+        spec = recorded_model(record, path) if model is None else record["model"]["spec"]
+    loaded, coords = load_again(spec, given=model, trust=trust), places_in(path)
+    opened, ours = _opened(slide, asked, path, mpp)
+    try:
+        refuse_other_colours(path, opened)
+        asked = replace(asked, icc=asked.icc or opened.colours != AS_STORED)
+        pair = None if size is None else (float(size[0]), float(size[1]))
+        return _planned(
+            opened, loaded, coords, asked, pair, path, control, ours=ours, again=again
+        )
+    except BaseException:
+        if ours:
+            opened.close()
+        raise
+
+
+def _opened(
+    slide: SlideLike, asked: RunSettings, path: Path | None, mpp: list[float] | None = None
+) -> tuple[Slide, bool]:
     ours = not isinstance(slide, Slide)
-    wishes: Any = {"backend": recorded_backend(path)} if ours else {}
+    wishes: Any = {"backend": recorded_backend(path), "mpp": mpp} if ours else {}
     return open_slide(slide, icc=asked.icc, **wishes), ours
 
 
@@ -111,10 +159,11 @@ def _planned(
     control: RunControl | None,
     *,
     ours: bool,
+    again: bool = False,
 ) -> ListRun:
     cancelled = None if control is None else control.cancelled
     plan = plan_list(slide, model, coords, asked, patch_size=patch_size, cancelled=cancelled)
-    share = Share(plan, path, spec_of(model))
+    share = Share(plan, path, spec_of(model), again=again)
     assert isinstance(plan.grid, FoldedGrid)
-    share.output.record |= list_record(plan.grid.windows) | {"number": 0}
+    share.output.record |= list_record(plan.grid.windows, patch_size) | {"number": 0}
     return ListRun([share], control, closes_slide=ours)

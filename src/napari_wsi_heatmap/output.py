@@ -103,6 +103,7 @@ class RunOutput:
             self._earlier = spent_before(earlier)
             self.record |= {"begun": earlier["begun"], **self._earlier}
             self.record["halved"] = list(earlier.get("halved", ()))
+            self.record |= {key: earlier[key] for key in ("scored_by",) if key in earlier}
         store.refuse_misfit(self.plan.frame, self.plan.dry.features)
         state = store.state_within(self.plan.selection.state)
         self._found = store, state.copy()

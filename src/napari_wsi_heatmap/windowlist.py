@@ -18,6 +18,7 @@ from napari_wsi_heatmap.listmap import LIST, ListHeatmap, list_to_json, refuse_e
 from napari_wsi_heatmap.listorder import ListOrder
 from napari_wsi_heatmap.loader import Loader
 from napari_wsi_heatmap.mil.places import read_coords
+from napari_wsi_heatmap.models.again import spec_of
 from napari_wsi_heatmap.plan import (
     fit_model,
     new_predictor,
@@ -130,7 +131,7 @@ class _ListRun:
             "format_version": FORMAT_VERSION,
             "kind": LIST,
             "slide": describe_slide(self._slide),
-            "model": describe_model(model, self._dry.names, None, model.added),
+            "model": describe_model(model, self._dry.names, spec_of(model), model.added),
             "list": list_to_json(self._windows),
             "settings": {"resize": self._settings.resize, "device": self._predictor.device.type},
             "batch_size": {"used": self._dry.batch_size},

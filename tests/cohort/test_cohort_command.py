@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from cohort_made import make_bad, make_slides
 
@@ -21,7 +25,7 @@ def test_a_cohort_is_run_continued_and_refused(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out.strip().endswith("summary.csv: 2 slides: 2 done, 0 up to date, 0 failed")
     assert "note: scheduler inproc://" in err
-    assert "1 workers, 1 threads" in err
+    assert "1 worker, 1 thread\n" in err
     make_bad(slides)
     assert cli.main([*arguments, *LIKE_IT, "--quiet"]) == 3
     out, err = capsys.readouterr()
@@ -75,3 +79,15 @@ def test_no_scheduler_is_one_line(tmp_path, capsys, monkeypatch):
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "no scheduler answers" in line
     assert "tcp://node:8786" in line
+
+
+def test_the_example_runs(tmp_path):
+    example = Path(__file__).parents[2] / "examples" / "cohort.py"
+    slides = make_slides(tmp_path / "slides", 2)
+    command = [sys.executable, "-W", "error::DeprecationWarning", str(example), str(slides)]
+    done = subprocess.run(
+        [*command, str(tmp_path / "out")], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "slide1: 16 windows, 0." in done.stdout
+    assert "colours of all slides: " in done.stdout

@@ -31,6 +31,7 @@ from cohort_made import (
 import napari_wsi_heatmap as wh
 from made_slides import tissue, write_tiff
 from napari_wsi_heatmap.cohort import campaign as campaigns
+from napari_wsi_heatmap.cohort import cluster
 from napari_wsi_heatmap.cohort.running import run_cohort
 from napari_wsi_heatmap.errors import HeatmapError, ModelLoadError, StoreLockedError
 from napari_wsi_heatmap.lock import StoreLock
@@ -176,12 +177,54 @@ def test_an_output_that_is_written_elsewhere_is_waited_for(slides, tmp_path, mon
 
     def on_change(queue):
         tries.append(queue.tasks_done)
-        if len(tries) == 3:
+        if len(tries) == 4:
             locks.pop().release()
 
     facts = list(run_cohort(one, mean_grey, out=tmp_path, on_change=on_change, **like_it))
     assert [f.status for f in facts] == ["done"]
-    assert len(tries) == 4
+    assert len(tries) == 5
+
+
+def test_a_scheduler_of_the_users_is_left_as_it_was(slides, tmp_path):
+    from distributed import LocalCluster
+
+    options = {"processes": False, "protocol": "tcp://", "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(n_workers=1, threads_per_worker=2, silence_logs=40, **options) as theirs:
+        address, told = theirs.scheduler_address, []
+        found = wh.compute_cohort(
+            slides,
+            mean_grey,
+            out=tmp_path / "out",
+            scheduler=address,
+            progress=False,
+            on_crew=lambda crew: told.append(crew.line),
+            **SETTINGS,
+        )
+        (worker,) = theirs.workers.values()
+        assert not [name for name in worker.plugins if name.startswith("napari")]
+        assert theirs.scheduler.status.name == "running"
+    assert told == [f"scheduler {address}: 1 worker, 2 threads"]
+    assert list(found.failed) == ["bad"]
+    for path in sorted(slides.glob("slide*.tif"))[:2]:
+        assert equal(tmp_path / "out" / f"{path.stem}.zarr", serial(path, mean_grey))
+
+
+def test_workers_with_a_gpu_are_tagged_and_tasks_ask_for_one(slides, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_gpus", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    own = [cluster._gpu_options(i, 2, processes=True) for i in range(3)]
+    assert [one["env"]["CUDA_VISIBLE_DEVICES"] for one in own] == ["3", "5", "3"]
+    assert own[0]["resources"] == {"GPU": 1}
+    crews = []
+
+    def on_crew(crew):
+        crews.append((crew.line, crew.resources, len(crew.threads)))
+
+    one, like_it = [slides / "slide0.tif"], SETTINGS | {"processes": False, "bands": 4}
+    (facts,) = run_cohort(one, mean_grey, out=tmp_path, on_crew=on_crew, **like_it)
+    assert facts.finished, facts.error
+    assert crews[0][0].endswith("2 workers, 2 threads, by GPU")
+    assert crews[0][1:] == ({"GPU": 1}, 2)
 
 
 @pytest.mark.slow

@@ -188,9 +188,10 @@ def test_killed_it_is_gone_on_with(tmp_path, format):
     run = subprocess.Popen(arguments, stdout=subprocess.PIPE)
     with run:
         assert run.stdout.readline() == b"8\n"
-        time.sleep(0.5)  # two flushes; the kill may come anywhere
+        grown = out / f"0.{'csv' if format == 'csv' else 'parquet.rows'}"
+        while not (grown.exists() and grown.stat().st_size > 300):
+            time.sleep(0.01)
         run.send_signal(signal.SIGKILL)
-    grown = next(p for p in out.glob("0.*"))
     with grown.open("ab") as file:
         file.write(b"0,0,6")  # what a system that goes down in a write may leave
     before = Until(10**6)
@@ -202,6 +203,18 @@ def test_killed_it_is_gone_on_with(tmp_path, format):
         with wh.open_slide(name) as slide:
             found = read(path, slide, format)
             assert found.keys() == naive(slide).keys()
+
+
+@pytest.mark.parametrize("format", ["csv", "pdmcsv", "parquet"])
+@pytest.mark.parametrize("left", [b"", b"0,0"])
+def test_killed_before_anything_was_on_the_disk(tmp_path, format, left):
+    made, out = {"s0": slides(1)["s0"]}, tmp_path / "out"
+    collect(made, out, Until(1), format)
+    for grown in out.glob(f"s0.{format}*"):
+        if not grown.name.endswith(".json"):
+            grown.write_bytes(left) if grown.suffix in (".rows", f".{format}") else None
+    collect(made, out, format=format)
+    assert_all_there(out, made, format)
 
 
 def test_rows_are_on_the_disk_within_seconds(tmp_path):
@@ -324,6 +337,22 @@ def test_what_cannot_be_gone_on_with(tmp_path):
         collect(made, tmp_path / "foreign")
     with pytest.raises(StoreError, match="no format 'doc'"):
         collect(made, tmp_path / "doc", format="doc")
+
+
+def test_slides_whose_files_are_called_alike_are_not_taken_for_each_other(tmp_path):
+    for folder, sides in (("x", (128, 130)), ("y", (192, 200))):
+        (tmp_path / folder).mkdir()
+        write_tiff(tmp_path / folder / "a.tif", [noise(*sides)], tile=64)
+    one, other = str(tmp_path / "x" / "a.tif"), str(tmp_path / "y" / "a.tif")
+    done = wh.collect(wh.stream([one, other], window=64), mean_rgb_of, tmp_path / "out")
+    assert [path.name for path in done.files.values()] == ["a.csv", "a-2.csv"]
+    assert done.windows == {one: 6, other: 12}
+    with pytest.raises(SlideChangedError, match="not the one"):
+        wh.collect(wh.stream([other], window=64), mean_rgb_of, tmp_path / "out")
+    moved = tmp_path / "moved" / "a.tif"
+    (tmp_path / "x").rename(tmp_path / "moved")
+    again = wh.collect(wh.stream([str(moved), other], window=64), mean_rgb_of, tmp_path / "out")
+    assert list(again.windows.values()) == [6, 12]
 
 
 def test_only_one_writes(tmp_path):

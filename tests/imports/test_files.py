@@ -202,6 +202,8 @@ BROKEN = {
         ("minx,miny,width,height,v\n0,0,50,50,1\n60,0,90,50,1\n", "one size"),
         ("minx,miny,width,height,v\n0,900,50,50,1\n", "lie beyond"),
         ("minx,miny,width,height,v\n0,nan,50,50,1\n", "on no slide"),
+        ("minx,miny,width,height,v\n0,0,-5,50,1\n", "windows are 50 x -5 px"),
+        ("minx,miny,width,height,v\n0,0,1e30,1e30,1\n", r"windows are 1e\+30 x"),
         ("0, 0, 300, 400, 0, 64, 1.0, 1, 2, 2,0.5\n", "line 1 has 1 values"),
         ("0, 0, 300, 400, 0, 64, 1.0, 1, 1, 1,0.5", "no whole row"),
         ("0, 0, 300, 999, 0, 64, 1.0, 1, 1, 1,0.5\n", "hand over the slide"),
@@ -246,6 +248,50 @@ def test_an_h5_of_unequal_lengths(slide, tmp_path):
     path = clam(tmp_path / "a.h5", COORDS, SCORES[:-1])
     with pytest.raises(StoreError, match="11 values for 12 coordinates"):
         wh.open_heatmap(path, slide=slide)
+
+
+def elsewhere(file):
+    file["coords"] = COORDS
+    file.create_dataset("attention_scores", SCORES.shape, "f4", external=[("other", 0, 48)])
+
+
+def linked(file):
+    file["coords"] = h5py.ExternalLink("other.h5", "coords")
+    file["attention_scores"] = SCORES
+
+
+def endless(file):
+    file.create_dataset("coords", (1 << 40, 2), "i8", chunks=(64, 2))[:64] = 1
+    file["attention_scores"] = SCORES
+
+
+def flat(file):
+    file["coords"], file["attention_scores"] = COORDS[:, 0], SCORES
+
+
+def nothing_each(file):
+    file["coords"], file["attention_scores"] = COORDS, SCORES[:, :0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (elsewhere, "lies in other files"),
+        (linked, "a link to another file"),
+        (endless, "more windows than a slide has"),
+        (flat, r"must be \(N, 2\)"),
+        (nothing_each, "0 values for 12 coordinates"),
+    ],
+)
+def test_nothing_outside_an_h5_is_read_and_no_memory_taken_for_what_is_not_there(
+    slide, tmp_path, make, message
+):
+    (tmp_path / "other").write_bytes(bytes(48))
+    clam(tmp_path / "other.h5", COORDS, SCORES)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        make(file)
+    with pytest.raises(StoreError, match=message):
+        wh.open_heatmap(tmp_path / "a.h5", slide=slide)
 
 
 def test_a_file_does_not_know_its_slide(heatmap, tmp_path):

@@ -75,23 +75,20 @@ def test_other_models_have_none(slide):
         assert decoder_of(heatmap) is None
 
 
-def test_a_file_that_is_gone_or_another_one(checkpoint, slide, tmp_path):
-    path = tmp_path / "vae.pt"
-    path.write_bytes(checkpoint.read_bytes())
-    heatmap = wh.compute_heatmap(slide, path, **QUIET)
+def test_a_file_that_is_gone_or_another_one(store, tmp_path):
+    heatmap, path = wh.open_heatmap(store), tmp_path / "vae.pt"
+    heatmap.run["model"]["spec"]["path"] = str(path)
+    with pytest.raises(ModelLoadError, match=r"vae\.pt"):
+        decoder_of(heatmap)
     write_checkpoint(path, seed=1)
     with pytest.raises(ModelLoadError, match="not the one that this map is of"):
         decoder_of(heatmap)
-    path.unlink()
-    with pytest.raises(ModelLoadError, match=r"vae\.pt"):
-        decoder_of(heatmap)
 
 
-def test_windows_of_another_size_are_refused(checkpoint, slide):
-    model = wh.load_model(checkpoint, output="latent", window=70)
-    heatmap = wh.compute_heatmap(slide, model, **QUIET)
+def test_windows_of_another_size_are_refused(store):
+    model = decoder_of(wh.open_heatmap(store))
     with pytest.raises(ModelLoadError, match=r"windows of \(70, 70\) px"):
-        reconstruct(model, heatmap.patch(0, slide))
+        reconstruct(model, np.zeros((2, 70, 70, 3), np.uint8))
 
 
 def test_side_by_side():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openslide
@@ -14,6 +14,9 @@ import torch
 
 import napari_wsi_heatmap as wh
 from napari_wsi_heatmap.imports.pdmcsv import read_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
@@ -148,7 +151,7 @@ def test_a_sliding_window_agrees_where_pydmed_is_right_and_says_where_it_is_not(
     k, s, level = job.run["kernel"], job.run["stride"], job.run["level"]
     files = job.files
     stream = wh.stream(
-        {csv: slide for csv, slide in files.items()},
+        files,
         window=k, stride=s, level=level, edge="flush", transform=normalise, batch_size=16,
     )  # fmt: skip
     ours: dict = {csv: {} for csv in files}

@@ -65,6 +65,14 @@ def test_windows_of_several_regions_are_mixed():
     assert sum(a != b for a, b in pairwise(names)) <= 29
 
 
+def test_regions_that_are_more_than_the_memory_are_mixed_as_far_as_it_goes():
+    asked = {"sampling": "random", "window": 400, "epoch_size": 40, "windows_per_region": 2}
+    made = {"a": noise_slide(900, 900), "b": noise_slide(500, 700)}
+    found = [order_of(wh.stream(made, **asked, memory=m, readers=r)) for m, r in ((1, 3), (1, 1))]
+    assert len(found[0]) == 40
+    assert found[0] == found[1]
+
+
 def test_each_place_is_as_likely_as_any_other():
     grid = lay_grid(resolve_window(noise_slide(45, 70), 16), (45, 70))
     wanted = np.ones(grid.shape, bool)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +12,13 @@ import torch
 
 import napari_wsi_heatmap as wh
 from made import FaultySlide, noise, noise_slide, pyramid_slide
-from napari_wsi_heatmap.errors import GridError, MissingMppError, SlideOpenError, SlideReadError
+from napari_wsi_heatmap.errors import (
+    GridError,
+    MissingMppError,
+    ModelError,
+    SlideOpenError,
+    SlideReadError,
+)
 from napari_wsi_heatmap.slides.array import ArraySlide
 from streams.stream_made import by_window, naive, order_of, slides
 
@@ -230,6 +238,8 @@ def test_more_that_cannot_be(tmp_path):
         wh.stream(tmp_path)
     with pytest.raises(SlideOpenError, match="called"):
         wh.stream(["a.svs", "a.svs"])
+    with pytest.raises(ModelError, match="no device 'abacus'"):
+        list(wh.stream(noise_slide(), device="abacus"))
     with pytest.raises(MissingMppError):
         list(wh.stream(noise_slide(mpp=None), mpp=0.5))
 
@@ -249,3 +259,41 @@ def test_names_of_slides(tmp_path):
     assert ids(tmp_path / "list.csv") == [str(tmp_path / "a.tif"), str(tmp_path / "b.svs")]
     (tmp_path / "list.txt").write_text("a.tif\n\nb.svs\n")
     assert ids(tmp_path / "list.txt") == [str(tmp_path / "a.tif"), str(tmp_path / "b.svs")]
+
+
+def test_the_first_batch_needs_one_region_and_no_more():
+    slide, others = noise_slide(3000, 3000), threading.Event()
+
+    def read(given, y, x, height, width):
+        assert (y, x) == (0, 0) or others.wait(60)
+        return given.slide.read_region(0, y, x, height, width)
+
+    with wh.stream(slide, window=64, batch_size=16, read=read) as stream:
+        assert next(stream).windows[:2].tolist() == [[0, 0], [0, 64]]
+        others.set()
+
+
+def test_readers_wait_for_whoever_is_slow():
+    slide = FaultySlide(noise_slide(4000, 4000))
+    with wh.stream(slide, window=64, stride=32, batch_size=4, memory=1, readers=4) as stream:
+        next(stream)
+        before = -1
+        while before != slide.reads:  # until the readers stand still
+            before = slide.reads
+            time.sleep(0.3)
+        assert 0 < stream.held_bytes <= 1 << 20
+        assert slide.reads < 60  # of 256 tiles
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("resize", ["pillow", "torch"])
+def test_on_a_gpu_patches_are_the_same(resize):
+    made = {"fine": noise_slide(300, 300, 0.25), "coarse": noise_slide(200, 140, 0.5)}
+    asked = {"window": 32, "mpp": 0.5, "resize": resize}
+    here, there = (by_window(wh.stream(made, **asked, device=d)) for d in ("cpu", "cuda"))
+    assert here.keys() == there.keys()
+    atol = 0 if resize == "pillow" else 2 / 255
+    for key, patch in here.items():
+        assert there[key].device.type == "cuda"
+        assert torch.allclose(there[key].cpu(), patch, rtol=0, atol=atol + 1e-7)

@@ -49,6 +49,8 @@ def classes_of(layer: Layer) -> tuple[str, ...]:
     """Names of the classes that a heatmap layer tells apart; empty if there is nothing to tell."""
     heatmap = layer.metadata["heatmap"]
     kind = heatmap.run.get("kind")
+    if "mil" in heatmap.run:  # scores and weights of patches: none of them is a class
+        return ()
     return class_names(heatmap.names, heatmap.uncertainty, kind) or ()
 
 

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
 LIVE: Final = "live"
 """Features of the model that the dock would run."""
 WAYS: Final = (
-    ("rank among the patches", "percentile"),
-    ("lowest to highest", "minmax"),
+    ("rank (percentile)", "percentile"),
+    ("min to max", "minmax"),
     ("raw score", "raw"),
 )
 CHECKPOINTS: Final = "*.pt *.pth *.ckpt *.bin *.safetensors *.yaml *.yml"
@@ -82,8 +83,8 @@ class MilFields(Container):
             label="features",
         )
         source.margins = (0, 0, 0, 0)
-        self._names = LineEdit(label="classes", tooltip="Names of the classes, in their order.")
-        self._names.native.setPlaceholderText("names, such as normal, tumour")
+        self._names = LineEdit(label="names", tooltip="Names of the classes, in their order.")
+        self._names.native.setPlaceholderText("of classes: normal, tumour")
         self._score = choice("score", [], "Definition of a patch's score.")
         self._branch = choice("class", self._classes, "Whose attention is drawn.")
         self._how = choice("colours", WAYS, "What the colours mean; nothing is scored again.")
@@ -133,9 +134,9 @@ class MilFields(Container):
         return str(self._how.value)
 
     @property
-    def loading(self) -> bool:
-        """Whether a checkpoint is being loaded."""
-        return self._about.tooltip == LOADING
+    def told(self) -> bool:
+        """Whether something is said of the checkpoint that was chosen."""
+        return bool(self._about.tooltip)
 
     def follow_layers(self) -> None:
         """Offer the features that there are; what was chosen stays."""
@@ -145,6 +146,12 @@ class MilFields(Container):
     def choose_checkpoint(self, path: Path) -> None:
         """Load a checkpoint, as if it were typed."""
         self._path.value = path
+
+    def choose_layer(self, layer: Layer) -> None:
+        """Choose the features of a heatmap's layer."""
+        self.follow_layers()
+        if layer in feature_layers(self._viewer):
+            self._features.value = layer
 
     def choose_features(self, path: Path) -> None:
         """Offer a file, or a store, and choose it."""

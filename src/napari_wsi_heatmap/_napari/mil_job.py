@@ -12,7 +12,6 @@ from napari_wsi_heatmap._napari.off_gui import off_gui
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from napari_wsi_heatmap._napari.colors import Limits
     from napari_wsi_heatmap.mil.result import MilResult
     from napari_wsi_heatmap.mil.sofar import SoFar
     from napari_wsi_heatmap.models.mil.model import MilModel
@@ -68,10 +67,13 @@ class MilJob(HeatmapJob):
         layers = (la for la in self.layers if "mil" in la.metadata["heatmap"].run)
         return next(layers, None)
 
-    @property
-    def colours(self) -> Limits | None:
-        """What the colours span while the run goes on."""
-        return None if self._task.mil_map is None else self._task.mil_map.colours
+    def span_colours(self) -> None:
+        """Let the colours span what they mean, while the run goes on."""
+        layer, drawing = self.mil_layer, self._task.mil_map
+        if layer is None or drawing is None or self.over:
+            return
+        if tuple(layer.contrast_limits) != drawing.colours:
+            layer.contrast_limits = drawing.colours
 
     def choose(self, branch: int | None, how: str) -> None:
         """Draw another class, or another way, from now on; nothing is scored again."""

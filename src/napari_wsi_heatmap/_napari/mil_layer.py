@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Image
@@ -147,4 +147,3 @@ def put(viewer: ViewerModel, scored: ScoredSlide, layer: Image) -> None:
     if layer not in viewer.layers:
         viewer.add_layer(layer)
     viewer.layers.selection = {layer}
-

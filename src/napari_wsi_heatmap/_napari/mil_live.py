@@ -21,9 +21,9 @@ from napari_wsi_heatmap._napari.worker import RunTask
 from napari_wsi_heatmap.frame import frame_to_json, lay_frame
 from napari_wsi_heatmap.growing import empty_values
 from napari_wsi_heatmap.heatmap import Heatmap, Piece
-from napari_wsi_heatmap.mil.shown import NAMES, drawn, limits
+from napari_wsi_heatmap.mil.shown import drawn, limits
 from napari_wsi_heatmap.rough import rough_map
-from napari_wsi_heatmap.states import DONE, FAILED, HANGS_OVER, PENDING, state_of
+from napari_wsi_heatmap.states import DONE, HANGS_OVER, PENDING, state_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.mil.sofar import SoFar
     from napari_wsi_heatmap.models.mil.model import MilModel
 
+NAME: Final = "attention"
+"""Of what is drawn, while it may still be drawn another way."""
 DRAW_S: Final = 0.2
 DRAW_SHARE: Final = 0.05
 """Of the worker's time, that drawing may take."""
@@ -84,9 +86,11 @@ class MilMap(LiveMap):
         self._lock, self._next = threading.Lock(), 0.0
         self.branch, self.how = branch, how
         self.frame = lay_frame(grid, 1)
-        self.growing = Drawn(grid.shape, run.growing.state, self.frame)
-        self._filled = Drawn(grid.shape, run.growing.state, self.frame)
-        self.heatmap = Heatmap(self.growing.values, run.growing.state, self.frame, self._record())
+        state = run.growing.state
+        self.growing = Drawn(grid.shape, state, self.frame)
+        fills = rough_map(self._slide, self.frame, self.growing.values, state) is not None
+        self._filled = Drawn(grid.shape, state, self.frame) if fills else self.growing
+        self.heatmap = Heatmap(self.growing.values, state, self.frame, self._record())
         self.title, self.names, self.unit = title, self.heatmap.names, ""
         self.sample, self.limits, self.reasons = ValueSample(1), (0.0, 1.0), {}
         self.failed, self.rough, self.classes = deque(), None, None
@@ -122,9 +126,10 @@ class MilMap(LiveMap):
                 return
             branch = min(self._branch(run), len(run.scores) - 1)
             np.copyto(self.growing.values[0], self._drawn(run, branch))
-            self._fill()
+            if self._filled is not self.growing:
+                self._fill()
+                self._filled.version += 1
             self.growing.version += 1
-            self._filled.version += 1
 
     def _branch(self, run: MilRun) -> int:
         predicted = 0 if run.so_far is None else run.so_far.branch
@@ -152,7 +157,7 @@ class MilMap(LiveMap):
             **run.record["model"],
             "name": f"{facts.kind} attention",
             "sha256": run.mil.sha256,
-            "names": [NAMES[self.how]],
+            "names": [NAME],
             "unit": "",
             "limits": None,
         }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 COLORS: Final = {"highest": "white", "lowest": "black"}
 """Seen on the colours that such patches have: dark red, dark blue."""
-LEAST_PX: Final = 8
+LEAST_PX: Final = 12
 """Canvas pixels of a frame at least, at any zoom."""
 
 
@@ -89,7 +89,7 @@ def frames(of: Layer, found: Extremes) -> Points:
         size=max(found.size),
         face_color="transparent",
         border_color=color,
-        border_width=0.1,
+        border_width=0.06,
         canvas_size_limits=(LEAST_PX, 10_000),
         features={
             "rank": np.arange(1, len(found) + 1),

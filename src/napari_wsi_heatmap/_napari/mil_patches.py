@@ -63,17 +63,15 @@ class PatchPanel(Container):
         self._which = choice("which", list(MODES), "Which patches the table and pictures show.")
         self._k = SpinBox(value=8, min=1, max=MOST, tooltip="How many patches.")
         self._save = PushButton(
-            text="Save…", tooltip="Both lists as CSV, with checkpoint, encoder and display."
+            text="Save both lists…", tooltip="As CSV, with checkpoint, encoder and display."
         )
         self._table, self._gallery = PatchTable(), WindowGallery(viewer, mark)
-        row = Container(
-            widgets=[self._which, self._k, self._save], layout="horizontal", labels=False
-        )
+        row = Container(widgets=[self._which, self._k], layout="horizontal", labels=False)
         row.margins = (0, 0, 0, 0)
-        super().__init__(widgets=[row, self._gallery], labels=False)
+        super().__init__(widgets=[row, self._gallery, self._save], labels=False)
         self.margins = (0, 0, 0, 0)
         self.native.layout().insertWidget(1, self._table)
-        self._which.changed.connect(self._list)
+        self._which.changed.connect(self._fill)
         self._k.changed.connect(self._choose)
         self._save.changed.connect(self._on_save)
         self._table.currentCellChanged.connect(self._on_cell)
@@ -113,10 +111,10 @@ class PatchPanel(Container):
         k = min(int(self._k.value), max(1, len(result)))
         self._found = {which: extremes(result, which, k, branch) for which in MODES}
         self._marks.show(layer, list(self._found.values()))
-        self._list()
+        self._fill()
 
     @guarded
-    def _list(self, *_: Any) -> None:
+    def _fill(self, *_: Any) -> None:
         """Fill table and thumbnails."""
         found, viewer = self.found, self._viewer()
         if self._shown is None or found is None or viewer is None:

@@ -64,7 +64,7 @@ class MilSection(Folded):
 
     def __init__(self, viewer: ViewerModel, what_runs: Callable[[], WhatRuns]) -> None:
         self._viewer, self._what_runs = weakref.ref(viewer), what_runs
-        self._gone_by = False
+        self._left = False
         self._scoring = Latest("a slide cannot be scored")
         self._job: MilJob | None = None
         self._told: Any = None
@@ -72,9 +72,7 @@ class MilSection(Folded):
         self._score = PushButton(text=SCORE)
         self._line = text_line("mil_line")
         self._outcome = MilOutcome(viewer, self._tell)
-        super().__init__(
-            TITLE, TOOLTIP, [self._fields, self._score, self._line, self._outcome]
-        )
+        super().__init__(TITLE, TOOLTIP, [self._fields, self._score, self._line, self._outcome])
         self._connect(viewer)
 
     def _connect(self, viewer: ViewerModel) -> None:
@@ -114,7 +112,7 @@ class MilSection(Folded):
 
     def reset_choices(self, *_: Any) -> None:
         """Follow the dock's model and the viewer's layers."""
-        if not self._gone_by:
+        if not self._left:
             self._fields.follow_layers()
             self._say_hint()
 
@@ -125,14 +123,15 @@ class MilSection(Folded):
     @guarded
     def _say_hint(self, *_: Any) -> None:
         """Say what is missing, and what the button does."""
-        if self._gone_by or self._busy:
+        if self._left or self._busy:
             return
         live = self._fields.source == LIVE
         self._score.text = RUN if live else SCORE
         running = self._job is not None and not self._job.over
         self._score.enabled = self._hint() == "" and not (live and running)
+        ready = self._fields.checkpoint is not None
         if self.line in HINTS or not self.line:
-            show_text(self._line, "" if self._fields.loading else self._hint())
+            show_text(self._line, self._hint() if ready or not self._fields.told else "")
 
     def _hint(self) -> str:
         if self._fields.checkpoint is None:
@@ -145,12 +144,14 @@ class MilSection(Folded):
     def _on_other_score(self) -> None:
         """Another checkpoint, or definition of the score: what is shown is not of it."""
         self._say_hint()
-        wanted = self._fields.checkpoint
-        if wanted is None or self.scored is None:
+        if self.unfolded:
+            self.reveal()
+        if self.scored is None:
             return
-        mil = self.scored.result.provenance["mil"]
-        other = mil["attention"] != (self._fields.attention or wanted.mil.attention)
-        if mil["sha256"] == wanted.mil.sha256 and other and self._fields.source != LIVE:
+        wanted, mil = self._fields.checkpoint, self.scored.result.provenance["mil"]
+        if wanted is None or mil["sha256"] != wanted.mil.sha256:
+            self._outcome.forget()
+        elif self._fields.source != LIVE and mil["attention"] != self._fields.attention:
             self.score()
 
     @guarded
@@ -218,6 +219,7 @@ class MilSection(Folded):
             self._outcome.forget()
             self._told = None
             self._follow(job)
+            self.reveal()
 
     def _follow(self, job: MilJob) -> None:
         self._leave_job()
@@ -234,25 +236,20 @@ class MilSection(Folded):
     def _on_job(self) -> None:
         """Show what a run says by now, and take over what it leaves."""
         job = self._job
-        if job is None or self._gone_by:
+        if job is None or self._left:
             return
         said = job.so_far
         if said is not None and said is not self._told:
             names = self._fields.names
             self._outcome.say(said, so_far_line(said, names), names)
+            if self._told is None:
+                self.reveal()
             self._told = said
-        self._span(job)
+        job.span_colours()
         if job.over:
             self._leave_job()
             self._take_over(job)
             self._say_hint()
-
-    def _span(self, job: MilJob) -> None:
-        """Let the colours span what they mean while the run goes on."""
-        layer, colours = job.mil_layer, job.colours
-        if layer is not None and colours is not None and not job.over:
-            if tuple(layer.contrast_limits) != colours:
-                layer.contrast_limits = colours
 
     def _take_over(self, job: MilJob) -> None:
         if job.error is not None:
@@ -261,6 +258,7 @@ class MilSection(Folded):
         if job.result is None or layer is None or encoded is None:
             return
         result, heatmap = job.result, encoded.metadata["heatmap"]
+        self._fields.choose_layer(encoded)
         self._scoring.ask(
             lambda: ScoredSlide(result, laid(result, heatmap), encoded),
             lambda scored: self._arrived(scored, layer),
@@ -269,10 +267,11 @@ class MilSection(Folded):
 
     def _arrived(self, scored: ScoredSlide, layer: Any = None) -> None:
         """A slide is scored: say it, and draw it."""
-        if not self._gone_by:
+        if not self._left:
             self._told = None
             self._tell("; ".join([*scored.result.notices, *filter(None, [scored.trouble])]))
             self._outcome.show_slide(scored, self.look, layer)
+            self.reveal()
 
     @guarded
     def _on_look(self, *_: Any) -> None:
@@ -303,7 +302,7 @@ class MilSection(Folded):
 
     def leave(self) -> None:
         """Qt has deleted it; whatever still calls this object must not touch it."""
-        self._gone_by = True
+        self._left = True
         JOBS.started.disconnect(self._on_started, missing_ok=True)
         self._layers.events.removed.disconnect(self._on_removed)
         self._layers.events.inserted.disconnect(self._on_layers)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_wsi_heatmap.report import windows
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -68,7 +66,9 @@ def so_far_line(said: SoFar, names: Names) -> str:
 
 def whole_line(bag: Any, names: Names) -> str:
     """What is predicted of the whole slide."""
-    return f"{prediction_line(bag, names)}, of {windows(len(bag))}"
+    line = prediction_line(bag, names)
+    many = f"{len(bag):,} patches"
+    return f"{line} {many}." if bag.prediction is None else f"{line}, of {many}"
 
 
 def probability_rows(said: Any, names: Names) -> list[list[str]]:

@@ -58,9 +58,7 @@ def start_job(
     layer = _layer_of(viewer, bare(slide))
     source = source_of(layer)
     names = [MODELS.name(one) for one in (model if isinstance(model, (list, tuple)) else [model])]
-    job = job_kind(
-        viewer, layer, source, model, _resolved(viewer, layer, source, settings), names
-    )
+    job = job_kind(viewer, layer, source, model, _resolved(viewer, layer, source, settings), names)
     job.start()
     return job
 

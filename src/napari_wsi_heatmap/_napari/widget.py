@@ -14,10 +14,12 @@ from magicgui.widgets import Container, PushButton
 from qtpy.QtCore import QTimer
 
 from napari_wsi_heatmap._napari.class_switch import ClassSwitch
+from napari_wsi_heatmap._napari.cohort_panel import CohortSection
 from napari_wsi_heatmap._napari.feature_fields import FeatureSection
 from napari_wsi_heatmap._napari.form import WIDEST, SettingsForm
 from napari_wsi_heatmap._napari.guarded import bare, guarded
 from napari_wsi_heatmap._napari.inspect_sections import InspectSections
+from napari_wsi_heatmap._napari.mil_section import MilSection, WhatRuns
 from napari_wsi_heatmap._napari.model_list import MODELS
 from napari_wsi_heatmap._napari.more_fields import MoreFields
 from napari_wsi_heatmap._napari.notify import tell_error
@@ -62,6 +64,9 @@ class HeatmapWidget(Container):
         self._fields = Container(widgets=[self._form, self._more], labels=False)
         self._fields.append(InspectSections(self._viewer))
         self._fields.append(FeatureSection(self._viewer))
+        self._mil = MilSection(self._viewer, self._what_runs)
+        self._fields.append(self._mil)
+        self._fields.append(CohortSection(self._viewer, self._what_runs))
         self._fields.margins = (0, 0, 0, 0)
         super().__init__(widgets=[buttons, self._panel, self._shows], labels=False)
         self.native.layout().insertWidget(0, Scrolled(self._fields.native))
@@ -94,6 +99,15 @@ class HeatmapWidget(Container):
         except HeatmapError as error:
             tell_error(error)
             self._panel.hint(str(error), can_run=True)
+
+    def _what_runs(self) -> WhatRuns:
+        """What the fields say of a run of one model."""
+        form, more = self._form, self._more
+        return WhatRuns(
+            form.slide_layer,
+            form.model_name,
+            lambda: form.settings() | more.settings() | more.of_model(),
+        )
 
     def _models(self) -> Any:
         """What `load_model` takes for the model, or a list of two to be compared."""
@@ -171,6 +185,7 @@ class HeatmapWidget(Container):
         if not self._gone:
             self._form.refresh_choices()
             self._more.reset_choices()
+            self._mil.reset_choices()
             self._say_hint()
 
     @guarded

@@ -56,7 +56,7 @@ class Campaign:
     task : callable
         ``task(key, item)`` in the worker, for a slide that is not divided.
     on_change : callable, optional
-        Called without arguments when a task has come to its end.
+        Called without arguments at the beginning, and when a task has come to its end.
     """
 
     client: Any
@@ -73,11 +73,19 @@ class Campaign:
         self._waiting: list[CohortSlide] = []
         self._new: list[Any] = []
         self.tasks_done = 0
+        self.stopped = False
 
     @property
     def tasks(self) -> int:
         """Number of tasks that are known by now."""
         return self.tasks_done + len(self._running) + len(self._waiting)
+
+    def stop(self) -> None:
+        """End the iteration of the outcomes; may be called by any thread, and waits for none."""
+        self.stopped = True
+        self.client.loop.add_callback(
+            self.client.cancel, list(self._running), asynchronous=True, force=True
+        )
 
     def outcomes(self) -> Iterator[SlideFacts]:
         """Facts of one slide after the other, as they are finished."""
@@ -85,12 +93,15 @@ class Campaign:
 
         coming = as_completed([], loop=self.client.loop, raise_errors=False)
         self._waiting = list(self.items)
-        while self._waiting:
+        self._changed()
+        while self._waiting and not self.stopped:
             waiting, self._waiting = self._waiting, []
             for item in waiting:
                 self._begin(item)
             coming.update(self._taken())
             for future in coming:
+                if self.stopped:
+                    return
                 facts = self._arrived(future)
                 coming.update(self._taken())
                 if facts is not None:
@@ -130,9 +141,12 @@ class Campaign:
         except Exception as error:  # noqa: BLE001 - of dask: a task that lost all its workers
             answer = failed(item.name, _lost(error), path=item.path)
         facts = then(answer)
+        self._changed()
+        return facts
+
+    def _changed(self) -> None:
         if self.on_change is not None:
             self.on_change()
-        return facts
 
     def _slide(self, facts: SlideFacts) -> SlideFacts | None:
         """Hand the facts on, unless somebody else writes the slide's output at the moment."""

@@ -51,9 +51,14 @@ class Crew:
     def line(self) -> str:
         """Address, workers and threads, for people."""
         threads = self.threads
-        shown = f"scheduler {self.address}: {len(threads)} workers, {sum(threads.values())} threads"
+        told = _counted(len(threads), "worker"), _counted(sum(threads.values()), "thread")
+        shown = f"scheduler {self.address}: {', '.join(told)}"
         gpus = "" if self.resources is None else ", by GPU"
         return shown + gpus + (f"; dashboard {self.dashboard}" if self.dashboard else "")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 @contextmanager
@@ -101,6 +106,8 @@ def hired(
         stack.callback(client.close)
         _wait_for_workers(client, scheduler)
         dashboard = client.dashboard_link if importlib.util.find_spec("bokeh") else None
+        if dashboard_port and dashboard is None:
+            dashboard = "needs bokeh: pip install bokeh"
         yield Crew(client, client.scheduler.address, dashboard, scheduler is None)
 
 

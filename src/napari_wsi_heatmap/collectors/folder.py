@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from napari_wsi_heatmap.collectors.sinks import ending_of, sink_of, windows_in
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from napari_wsi_heatmap.collectors.collector import CollectedPiece
     from napari_wsi_heatmap.collectors.origins import Origin
-    from napari_wsi_heatmap.collectors.sinks import CollectedSlide, SlideSink
+    from napari_wsi_heatmap.collectors.sink import CollectedSlide, SlideSink
 
 RECORD: Final = "collected.json"
 FORMAT: Final = "napari-wsi-heatmap collected"
@@ -111,10 +112,12 @@ class CollectedFolder:
         for slide, name in self._files.items():
             known = self.record["slides"].get(name)
             if known is not None:
-                found[slide] = None if known["status"] == DONE else self._taken_up(slide, known)
+                found[slide] = self._taken_up(slide, known)
         return found
 
-    def _taken_up(self, slide: Any, known: dict[str, Any]) -> NDArray[np.int64]:
+    def _taken_up(self, slide: Any, known: dict[str, Any]) -> NDArray[np.int64] | None:
+        if known["status"] == DONE and known["slide"] == str(slide):
+            return None  # nothing of it is opened
         with self._origin.look_at(slide) as looked:
             if looked.slide.fingerprint != known["fingerprint"]:
                 raise SlideChangedError(
@@ -122,6 +125,8 @@ class CollectedFolder:
                     slide,
                     "choose another output",
                 )
+            if known["status"] == DONE:
+                return None
             windows = windows_in(self._format, self.file_of(slide), looked.spec)
             known["windows"] = len(windows)
             self._open(slide, looked, tuple(self.record["names"]))
@@ -208,15 +213,14 @@ class CollectedFolder:
 
     def close(self, status: str) -> None:
         """Leave all files valid, say how it ended, and let others write."""
-        try:
+        failed = {str(name): why for name, why in self._origin.failed.items()}
+        windows = self._origin.failed_windows
+        self.record |= {"status": status, "failed": failed, "failed_windows": windows}
+        with ExitStack() as each:  # the last first, whatever another one raises
+            each.callback(self._lock.release)
+            each.callback(self._save)
             for slide in self.begun:
-                self.finish(slide, whole=status == DONE)
-            failed = {str(name): why for name, why in self._origin.failed.items()}
-            windows = self._origin.failed_windows
-            self.record |= {"status": status, "failed": failed, "failed_windows": windows}
-            self._save()
-        finally:
-            self._lock.release()
+                each.callback(self.finish, slide, whole=status == DONE)
 
     def _save(self) -> None:
         temporary = self.path / f".{RECORD}{PARTIAL[0]}"

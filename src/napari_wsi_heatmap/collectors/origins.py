@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast, final
 import numpy as np
 
 from napari_wsi_heatmap.collectors.collector import CollectedPiece, collector_of, pieces_of
-from napari_wsi_heatmap.collectors.sinks import CollectedSlide
+from napari_wsi_heatmap.collectors.sink import CollectedSlide
 from napari_wsi_heatmap.errors import HeatmapError
 from napari_wsi_heatmap.slides import open_slide
 from napari_wsi_heatmap.slides.base import Slide

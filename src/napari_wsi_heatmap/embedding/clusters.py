@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Blocks = Callable[[], Iterator[Block]]
 
-SAMPLE_BYTES = 1 << 24
+SAMPLE_BYTES = 1 << 25
 """Of the vectors that k-means begins with, as float64."""
 TRIES = 4
 MOST_PASSES = 25
@@ -93,7 +93,7 @@ def clusters(source: Heatmap | Vectors | NDArray[Any], k: int = 8, seed: int = 0
     Notes
     -----
     Memory bound: the vectors, where they take at most 512 MB, else they are read once a pass; a
-    sample of 16 MB; four blocks of 16 MB as float64; two maps of labels.
+    sample of 32 MB; four blocks of 16 MB as float64; two maps of labels.
     """
     vectors = Vectors.of(source)
     if k < 1:

@@ -96,6 +96,9 @@ def _refuse_nowhere(listed: Listed, path: Path) -> None:
         raise StoreError("it holds no windows", path, "check what wrote it")
     if not (np.abs(listed.corners) < FARTHEST).all():  # nor is NaN
         raise StoreError("some positions are on no slide", path, "check what wrote it")
+    if not all(0 < side < FARTHEST for side in listed.size):
+        high, wide = listed.size
+        raise StoreError(f"windows are {high:g} x {wide:g} px", path, "check what wrote it")
 
 
 def _refuse_beyond(windows: WindowList, cells: int, slide: Slide, path: Path) -> None:

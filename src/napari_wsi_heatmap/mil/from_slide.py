@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_wsi_heatmap.errors import FeatureError, HeatmapError
+from napari_wsi_heatmap.errors import FeatureError, HeatmapError, ModelLoadError
 from napari_wsi_heatmap.mil.bags import refuse_length
 from napari_wsi_heatmap.mil.live import MilRun
 from napari_wsi_heatmap.mil.places import read_coords
 from napari_wsi_heatmap.mil.scoring import loaded_mil
 from napari_wsi_heatmap.report import logging_notices
+from napari_wsi_heatmap.runfolder import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -176,11 +178,36 @@ def prepare_mil(
     )  # fmt: skip
     try:
         refuse_length(run.plan.dry.features or 0, mil.facts.in_dim, run.plan.model.name)
-        return MilRun(run, mil, branch=branch, attention=attention)
+        planned = MilRun(run, mil, branch=branch, attention=attention)
     except BaseException:
         if isinstance(slide, (str, os.PathLike)):
             run.plan.slide.close()
         raise
+    run.record["scored_by"] = {
+        "checkpoint": os.path.abspath(mil.path),
+        "sha256": mil.sha256,
+        "branch": branch,
+        "attention": planned.attention,
+    }
+    return planned
+
+
+def scored_again(run: Run) -> MilRun:
+    """The rest of a MIL run, of its encoder's rest that `launch.resume` has planned.
+
+    Raises
+    ------
+    ModelLoadError
+        If the checkpoint is not where it was, or another one is.
+    """
+    with reading(run.out or Path(), "the record of the run"):
+        wanted = dict(run.record["scored_by"])
+        path, sha256 = Path(wanted["checkpoint"]), str(wanted["sha256"])
+    mil = loaded_mil(path, run.plan.settings.device)
+    if mil.sha256 != sha256:
+        do = "put the old one back, or give run --mil and the same --out"
+        raise ModelLoadError("the checkpoint is another one now", path, do)
+    return MilRun(run, mil, branch=wanted["branch"], attention=wanted["attention"])
 
 
 def run_mil(

@@ -1,10 +1,10 @@
-"""``run SLIDE --model ENCODER --mil CHECKPOINT``: encode and score a slide."""
+"""``run SLIDE --model ENCODER --mil CHECKPOINT``: encode and score a slide; and ``resume`` of it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_wsi_heatmap.console import note, say
+from napari_wsi_heatmap.console import say
 from napari_wsi_heatmap.errors import ModelLoadError
 from napari_wsi_heatmap.mil.resultrecord import describe
 from napari_wsi_heatmap.report import prediction_line
@@ -13,27 +13,40 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
 
+    from napari_wsi_heatmap.engine import Run
+    from napari_wsi_heatmap.mil.live import MilRun
     from napari_wsi_heatmap.mil.result import MilResult
     from napari_wsi_heatmap.slides.base import Slide
 
 
 def run_with_mil(args: Namespace, slide: Slide, model: Any, settings: dict[str, Any]) -> int:
     """Run an encoder, then say what the MIL model says; returns the exit code."""
-    from napari_wsi_heatmap.commands import finish
-    from napari_wsi_heatmap.mil.from_slide import complete_mil, prepare_mil
+    from napari_wsi_heatmap.mil.from_slide import prepare_mil
 
     if isinstance(model, list):
         raise ModelLoadError("--mil takes one encoder", do="give --model once")
-    planned = prepare_mil(slide, model, args.mil, out=args.out, trust=args.trust, **settings)
+    return _finish(
+        args, prepare_mil(slide, model, args.mil, out=args.out, trust=args.trust, **settings)
+    )
+
+
+def resume_with_mil(args: Namespace, run: Run) -> int:
+    """Continue an encoder's run, then score it as it was to be scored; returns the exit code."""
+    from napari_wsi_heatmap.mil.from_slide import scored_again
+
+    return _finish(args, scored_again(run))
+
+
+def _finish(args: Namespace, planned: MilRun) -> int:
+    from napari_wsi_heatmap.commands import finish
+    from napari_wsi_heatmap.mil.from_slide import complete_mil
+
     code = finish(
         planned.run,
         quiet=args.quiet,
         complete=lambda _, progress: complete_mil(planned, progress=progress),
     )
-    if planned.result is None:
-        note("run the same command again: it is continued, then scored")
-        return code
-    for line in result_lines(planned.result):
+    for line in [] if planned.result is None else result_lines(planned.result):
         say(line)
     return code
 

@@ -13,10 +13,7 @@ import numpy as np
 
 from napari_wsi_heatmap.errors import FeatureError
 from napari_wsi_heatmap.heatmap import Heatmap
-from napari_wsi_heatmap.listmap import ListHeatmap
 from napari_wsi_heatmap.mil.display import to_display
-from napari_wsi_heatmap.mil.kept import Kept, bag_of
-from napari_wsi_heatmap.mil.resultstore import heatmap_on, listed_heatmap
 from napari_wsi_heatmap.models.mil.bag import column
 
 if TYPE_CHECKING:
@@ -68,6 +65,8 @@ def features_of(heatmap: Heatmap, in_dim: int | None = None) -> SlideFeatures:
     FeatureError
         If there are none, or they are of another length than `in_dim`.
     """
+    from napari_wsi_heatmap.mil.kept import Kept, bag_of
+
     if heatmap.features is None:
         what, do = "the heatmap has no features", "run an encoder"
         raise FeatureError(what, heatmap.run["model"]["name"], do)
@@ -94,6 +93,8 @@ def laid(result: MilResult, on: Heatmap | Slide) -> Heatmap:
     StoreError
         If nothing says where the patches lie.
     """
+    from napari_wsi_heatmap.mil.resultstore import heatmap_on, listed_heatmap
+
     if isinstance(on, Heatmap):
         return heatmap_on(result, on)
     if result.coords is not None:
@@ -143,6 +144,8 @@ def shown(base: Heatmap, result: MilResult, branch: int, how: str) -> Heatmap:
         In memory. Channels: what is drawn (of patches that overlap the mean), the raw score of
         that class, then all raw scores and weights.
     """
+    from napari_wsi_heatmap.listmap import ListHeatmap
+
     scores = result.score_of(branch)
     own = np.stack([drawn(scores, how), scores])
     names = (NAMES[how], *base.names)

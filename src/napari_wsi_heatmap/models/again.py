@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     Spec = str | dict[str, Any] | None
 
+AS_VECTORS = "as_vectors"
+"""In a record: its outputs (N, D) were taken for feature vectors; see `models.vectors`."""
 KEYWORDS = ("arch", "output", "features", "activation", "tta", "names", "output_stride")
 """What a record may say to `load_model`: it comes from a file, so no consent is among them."""
 
@@ -49,6 +51,11 @@ def load_again(recorded: Spec, *, given: Any = None, trust: Trust = None) -> Hea
     ModelLoadError
         If the file is not there any more, or is another kind of model now.
     """
+    if isinstance(recorded, dict) and recorded.get(AS_VECTORS):
+        from napari_wsi_heatmap.models.vectors import as_encoder
+
+        plain = {key: value for key, value in recorded.items() if key != AS_VECTORS}
+        return as_encoder(load_again(plain, given=given, trust=trust))
     moved = isinstance(given, (str, os.PathLike)) and given not in BUILTIN
     if given is not None and not (moved and isinstance(recorded, dict)):
         return load_model(given, trust=trust)

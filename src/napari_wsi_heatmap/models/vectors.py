@@ -9,6 +9,7 @@ import copy
 import hashlib
 from typing import TYPE_CHECKING, Any, Final, final
 
+from napari_wsi_heatmap.models.again import AS_VECTORS, spec_of
 from napari_wsi_heatmap.models.base import HeatmapModel
 from napari_wsi_heatmap.models.encoders import NORM, NORM_NAME, NORM_UNIT, VECTORS
 from napari_wsi_heatmap.models.outputs import activate, as_features, select_output, split_output
@@ -55,6 +56,12 @@ class VectorModel(HeatmapModel):
         """Hex digest of the model's own, and of what is made of it."""
         core = f"vectors of {self._model.output!r} {self._model.sha256}"
         return hashlib.sha256(core.encode()).hexdigest()
+
+    def spec(self) -> dict[str, Any] | None:
+        """What `load_again` makes it from; None if the model came from Python."""
+        spec = spec_of(self._model)
+        named = {"path": spec} if isinstance(spec, str) else spec
+        return named and {**named, AS_VECTORS: True}
 
     @property
     def module(self) -> torch.nn.Module | None:

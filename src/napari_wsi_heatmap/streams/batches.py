@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import numpy as np
 import torch
 
+from napari_wsi_heatmap.devices import choose_devices
 from napari_wsi_heatmap.predict import to_unit
 from napari_wsi_heatmap.resize import resize_patches
 from napari_wsi_heatmap.reused import ReusedArrays
@@ -16,11 +18,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_wsi_heatmap.models.base import HeatmapModel
     from napari_wsi_heatmap.streams.cutting import CutRegion
     from napari_wsi_heatmap.streams.settings import StreamSettings
 
     Pixels = NDArray[np.uint8]
     Sides = tuple[int, int]
+
+
+ALONE: Final = SimpleNamespace(replicable=False)
+"""Patches are on one device."""
 
 
 class PatchBatch(NamedTuple):
@@ -46,6 +53,7 @@ class Gatherer:
     def __init__(self, settings: StreamSettings) -> None:
         self._settings, self._size = settings, settings.batch_size
         self._stored, self._cast = ReusedArrays(), ReusedArrays()
+        self._device = choose_devices(settings.reading.device, cast("HeatmapModel", ALONE))[0]
 
     def batches(self, windows: Iterable[tuple[CutRegion, int]]) -> Iterator[BatchWork]:
         """Batches of windows in their order."""
@@ -59,14 +67,21 @@ class Gatherer:
             yield batch
 
     def _new(self) -> BatchWork:
-        return BatchWork(self._settings, self._stored, self._cast)
+        return BatchWork(self._settings, self._device, self._stored, self._cast)
 
 
 class BatchWork:
     """A batch on its way: windows are added, then threads make patches of them."""
 
-    def __init__(self, settings: StreamSettings, stored: ReusedArrays, cast: ReusedArrays) -> None:
-        self._settings, self._stored, self._cast = settings, stored, cast
+    def __init__(
+        self,
+        settings: StreamSettings,
+        device: torch.device,
+        stored: ReusedArrays,
+        floats: ReusedArrays,
+    ) -> None:
+        self._settings, self._device = settings, device
+        self._stored, self._cast = stored, floats
         self._parts: dict[Sides, tuple[Pixels, list[int]]] = {}
         self._slides: list[Any] = []
         self._windows: list[NDArray[np.int64]] = []
@@ -115,14 +130,7 @@ class BatchWork:
     def _patches(self, pixels: Pixels) -> torch.Tensor:
         """(n, kh, kw, 3) uint8 -> (n, 3, H, W) float32 in 0…1, on the device."""
         reading = self._settings.reading
-        stored = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device_of(reading.device))
+        stored = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self._device)
         assert isinstance(reading.window, tuple)
         sized = resize_patches(stored, reading.window, reading.resize)
         return to_unit(sized, torch.contiguous_format, self._cast)
-
-
-def device_of(name: str) -> torch.device:
-    """Device of a name; "auto" is the GPU, if there is one."""
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.streams.settings import StreamSettings
 
 MOST_LISTED: Final = 10_000
-"""Windows that are named with their reasons; all are counted."""
+"""Windows that are named with their reasons."""
 logger = logging.getLogger(__name__)
 
 
@@ -27,8 +27,8 @@ class Failures:
     """Slide -> why."""
     windows: dict[tuple[Any, int, int], str] = field(default_factory=dict)
     """(slide, y, x), level-0 pixels -> why."""
-    count: int = 0
-    """Windows, also those that are not listed."""
+    told: set[Any] = field(default_factory=set)
+    """Slides of which a window was told."""
 
     def slide(self, name: Any, error: Exception) -> None:
         """Note a slide that cannot be opened, and tell it once."""
@@ -41,8 +41,8 @@ class Failures:
         key = (name, *place)
         if key in self.windows:
             return
-        self.count += 1
-        if not any(known[0] == name for known in self.windows):
+        if name not in self.told:
+            self.told.add(name)
             logger.warning("%s: windows cannot be read, %s the first: %s", name, place, why)
         if len(self.windows) < MOST_LISTED:
             self.windows[key] = one_line(why)

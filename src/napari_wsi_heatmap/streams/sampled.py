@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,29 +61,42 @@ class Sampler:
     def regions(self) -> Iterator[StreamRegion | Trouble]:
         """Regions of this part of the stream, in order; without end if there is no epoch_size."""
         try:
-            shares = self._shares()
-            for mixed in self._mixtures():
-                for key in mixed:
-                    yield self._drawn(key, shares, last=key == mixed[-1])
+            yield from self._mixed()
         except Exception as error:  # noqa: BLE001 - raised in its turn
             yield trouble(error)
 
-    def _mixtures(self) -> Iterator[list[int]]:
-        """Numbers of the regions whose windows are mixed, time after time."""
+    def _mixed(self) -> Iterator[StreamRegion]:
+        """Say of each region whether it is the last of those that are mixed.
+
+        That is so when the next one would be too many, or too much for its half of the room: what
+        is mixed must all be there at once.
+        """
+        room, shares = self._settings.reading.memory_bytes // 4, self._shares()
+        waiting, count, nbytes = None, 0, 0
+        for key in self._keys():
+            region = self._drawn(key, shares)
+            if waiting is not None:
+                full = count == self._settings.mix or nbytes + region.nbytes > room
+                yield replace(waiting, last=full)
+                count, nbytes = (0, 0) if full else (count, nbytes)
+            waiting, count, nbytes = region, count + 1, nbytes + region.nbytes
+        if waiting is not None:
+            yield waiting
+
+    def _keys(self) -> Iterator[int]:
+        """Numbers of the regions of this part."""
         part, parts = self._settings.shard
-        numbers: Iterator[int] = itertools.count(part, parts)
         size = self._settings.epoch_size
-        if size is not None:
-            numbers = iter(range(part, -(-size // self._settings.windows_per_region), parts))
-        while mixed := list(itertools.islice(numbers, self._settings.mix)):
-            yield mixed
+        if size is None:
+            return itertools.count(part, parts)
+        return iter(range(part, -(-size // self._settings.windows_per_region), parts))
 
     def _windows_of(self, key: int) -> int:
         """How many windows are cut from a region: the last one of a pass completes it."""
         each, size = self._settings.windows_per_region, self._settings.epoch_size
         return each if size is None else min(each, size - key * each)
 
-    def _drawn(self, key: int, shares: NDArray[np.float64], *, last: bool) -> StreamRegion:
+    def _drawn(self, key: int, shares: NDArray[np.float64]) -> StreamRegion:
         rng = np.random.default_rng([self._settings.seed, self._epoch, key])
         slide, n = self._slide(shares, rng), self._windows_of(key)
         if self._settings.regions is None and self._settings.cut is None:
@@ -92,11 +106,11 @@ class Sampler:
             box = self._box(slide, rng)
             if self._settings.cut is not None:
                 whole, one = whole_box(slide.spec, box), np.zeros(1, np.int64)
-                return StreamRegion(one, box, slide, whole, key, last, n, undecided=True)
+                return StreamRegion(one, box, slide, whole, key, most=n, undecided=True)
             corners = _inside(box, slide, n, rng)
         windows = WindowList(slide.spec, corners)
         around = region_of(np.arange(n), windows)
-        return StreamRegion(around.index, around.box, slide, windows, key, last, n)
+        return StreamRegion(around.index, around.box, slide, windows, key, most=n)
 
     def _box(self, slide: StreamSlide, rng: np.random.Generator) -> Box:
         if self._settings.regions is not None:
