@@ -172,7 +172,7 @@ def measured(paths, repeats):
     return rates, costs
 
 
-def report(rates, costs, repeats):
+def report(rates, costs, repeats, load):
     middle = {name: statistics.median(values) for name, values in rates.items()}
     cost = {name: 1e3 * statistics.median(values) for name, values in costs.items()}
     one_by_one = middle["plain loop, one by one"]
@@ -182,7 +182,7 @@ def report(rates, costs, repeats):
         "",
         f"Medians of {repeats} turns; machine: {os.cpu_count()} CPU cores, no GPU. Three slides of "
         f"16,000 x 8,000 px, windows of {WINDOW} px, {3 * len(places()):,} in all; a small net on "
-        "one thread.",
+        f"one thread. Load of other programs before the first turn: {load:.1f}.",
         "",
         "| | windows/s | beside the plain loop | processor ms/window |",
         "|---|---:|---:|---:|",
@@ -206,7 +206,8 @@ def main():
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
-    table = report(*measured(slides_in(asked.folder), asked.repeats), asked.repeats)
+    paths, load = slides_in(asked.folder), os.getloadavg()[0]
+    table = report(*measured(paths, asked.repeats), asked.repeats, load)
     print(table)
     if asked.write:
         RESULTS.write_text(table, encoding="utf-8")

@@ -1,6 +1,7 @@
 """The notebook's way: load, find tissue, encode tiles, look at what the latent variables say.
 
-    python examples/notebook.py [SLIDE] [--out FOLDER] [--weights FILE] [--cluster] [--napari]
+    python examples/notebook.py [SLIDE] [--out FOLDER] [--weights FILE] [--all] [--cluster]
+        [--napari]
 
 The three parts of "Uncorking the I/O Bottleneck of Bio-Imaging" (JHancox/BioImaging), cell by cell,
 on the sample slide unless another one is given. No GPU is needed, and no weights: without --weights
@@ -28,7 +29,7 @@ from napari_wsi_heatmap.inspecting.sheet import save_gallery
 from napari_wsi_heatmap.models.vaenet import VAE2
 from napari_wsi_heatmap.sample import sample_slide_path
 from napari_wsi_heatmap.slidecopy import copy_slide
-from napari_wsi_heatmap.tissuerules.futures import tile_table, tiles_as_completed
+from napari_wsi_heatmap.tissuerules.futures import as_table, tiles_as_completed
 
 TILE = 64
 
@@ -68,13 +69,23 @@ def workers(cluster):
 
 def find_tiles(path, client):
     """Tiles as futures bring them; sorted they are the list that a run would compute."""
+    came = []
     for found in tiles_as_completed(path, 80, client=client):
         print(f"  task {found.done} of {found.of}: {len(found.coords)} tiles of tissue")
-    tiles = tile_table(path, 80, client=client)
+        came.append(found)
+    tiles = as_table(came)
     at_once = wh.tissue_windows(path, window=TILE, tissue="variance2:80")
     assert np.array_equal(tiles[["y", "x"]], at_once)
-    print(tiles.head())
+    print(tiles.describe().round(1))
     return tiles
+
+
+def in_the_middle(path, tiles):
+    """A quarter of the slide: enough to see how it goes."""
+    with wh.open_slide(path) as slide:
+        height, width = slide.levels[0].shape
+    inside = tiles.y.between(height // 4, 3 * height // 4 - TILE)
+    return tiles[inside & tiles.x.between(width // 4, 3 * width // 4 - TILE)]
 
 
 # %% Part 2: the VAE
@@ -116,7 +127,7 @@ def analyse(heatmap, out):
     print(f"three components explain {shares} of the variance")
     table[["pc_0", "pc_1", "pc_2"]] = found.scores
     table.to_parquet(out / "components.parquet")  # for plots of one component against another
-    Image.fromarray(pca_picture(heatmap, found)).save(out / "pca.png")
+    Image.fromarray(pca_picture(heatmap, found).repeat(4, 0).repeat(4, 1)).save(out / "pca.png")
     together = heatmap.correlation()
     for follows in together.strongest(3):
         print(f"  latent {follows.latent} follows {follows.axis}: r = {follows.r:.2f}")
@@ -147,7 +158,7 @@ def connect(heatmap, out):
         y, x = heatmap.positions[tile]
         print(f"  tile {tile} at x {x:.0f}, y {y:.0f}: distance {away:.4f}")
     by_latents = heatmap.neighbour_edges(k=5)
-    on_slide = heatmap.neighbour_edges(k=2, where="slide")
+    on_slide = heatmap.neighbour_edges(k=4, where="slide")
     by_latents.to_parquet(out / "edges_by_latents.parquet")
     on_slide.to_parquet(out / "edges_on_slide.parquet")
     print(by_latents.head())
@@ -190,6 +201,7 @@ def main(arguments=None):
     parser.add_argument("slide", nargs="?", help="default: the sample slide")
     parser.add_argument("--out", type=Path, default=Path("notebook"), help="a new folder")
     parser.add_argument("--weights", type=Path, help="of VAE2, such as M2_WEIGHTS.PT")
+    parser.add_argument("--all", action="store_true", help="encode all tiles, not the middle ones")
     parser.add_argument("--cluster", action="store_true", help="search on dask.distributed")
     parser.add_argument("--napari", action="store_true", help="show the layers")
     chosen = parser.parse_args(arguments)
@@ -198,6 +210,8 @@ def main(arguments=None):
     load(path, out)
     with workers(chosen.cluster) as client:
         tiles = find_tiles(path, client)
+    if not chosen.all:
+        tiles = in_the_middle(path, tiles)
     weights = chosen.weights or random_checkpoint(out / "RANDOM_WEIGHTS.PT")
     heatmap = encode(path, weights, tiles, out)
     look(path, heatmap, out)

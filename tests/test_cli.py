@@ -11,12 +11,14 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 import napari_wsi_heatmap as wh
+from made import mean_rgb
 from made_slides import smash_tile, strided, tissue, write_aperio, write_tiff
 from napari_wsi_heatmap import cli, commands
 from napari_wsi_heatmap.control import RunControl
@@ -530,6 +532,34 @@ def test_export_draws_the_map_alone_and_says_so(call, slide_path, tmp_path, how)
 def pixels(path):
     with Image.open(path) as image:
         return image.size, image.tobytes()
+
+
+def test_export_of_a_file_that_others_wrote(call, fails, store, slide_path, tmp_path):
+    assert call("export", store, tmp_path / "a.csv")[0] == 0
+    assert "slide=" in fails("export", tmp_path / "a.csv", tmp_path / "a.geojson")
+    placed = "export", tmp_path / "a.csv", tmp_path / "a.geojson", "--slide", slide_path
+    assert call(*placed)[0] == 0
+    assert call("export", store, tmp_path / "b.geojson")[0] == 0
+    tiles = [json.loads((tmp_path / f"{a}.geojson").read_text())["features"] for a in "ab"]
+    assert [[tile["geometry"], tile["properties"]] for tile in tiles[0]] == [
+        [tile["geometry"], tile["properties"]] for tile in tiles[1]
+    ]
+
+
+def test_export_of_one_output(call, fails, slide_path, tmp_path):
+    out = tmp_path / "a.zarr"
+    heatmap = wh.compute_heatmap(slide_path, wh.load_model(mean_rgb, names=["r", "g", "1"]),
+                                 out=out, tissue="none", progress=False)  # fmt: skip
+    for typed, channel in (("g", 1), ("1", 2), ("0", 0)):
+        path = tmp_path / f"{typed}.h5"
+        assert call("export", out, path, "--output", typed)[0] == 0
+        with h5py.File(path) as file:
+            scores = file["attention_scores"][:, 0]
+        np.testing.assert_array_equal(scores, heatmap.values[channel].ravel())
+    assert "no channel 'b'" in fails("export", out, tmp_path / "a.png", "--output", "b")
+    assert "holds all outputs" in fails("export", out, tmp_path / "a.csv", "--output", "g")
+    lost = fails("export", out, tmp_path / "a.png", "--slide", tmp_path / "lost.svs")
+    assert "lost.svs" in lost
 
 
 def test_export_says_what_it_can_write(fails, store, tmp_path):

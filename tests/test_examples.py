@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,13 +75,60 @@ def test_collector(slides, tmp_path, capsys):
         assert len(table) == done.windows[slide] == len(table.drop_duplicates(["x", "y"]))
 
 
+def test_notebook(slides, tmp_path, capsys):
+    out = tmp_path / "notebook"
+    heatmap = example("notebook").main([slides[0], "--out", str(out), "--all"])
+    tiles = wh.tissue_windows(slides[0], 64, tissue="variance2:80")
+    table = pd.read_parquet(out / "latents.parquet")
+    assert list(table) == ["x", "y", *(f"latent_{i}" for i in range(32))]
+    np.testing.assert_array_equal(table[["y", "x"]], tiles)
+    assert len(table) > 20
+    components = pd.read_parquet(out / "components.parquet")
+    latents = table.iloc[:, 2:].to_numpy(np.float64)
+    spread = np.linalg.svd(latents - latents.mean(0), compute_uv=False)[:3] / len(table) ** 0.5
+    np.testing.assert_allclose(components.iloc[:, -3:].std(ddof=0), spread, rtol=1e-3)
+    edges = pd.read_parquet(out / "edges_by_latents.parquet")
+    assert len(edges) == 5 * len(table)
+    with wh.open_slide(out / "middle.zarr") as middle:
+        assert middle.levels[0].shape == (256, 320)
+    for name in ("thumbnail", "tiles", "reconstructions", "pca", "correlation"):
+        assert (out / f"{name}.png").stat().st_size > 500
+    said = capsys.readouterr().out
+    assert f"vae2: {len(heatmap.listed)} tiles, 32 latent variables each" in said
+    assert "three components explain" in said
+
+
+def run_page(name, names):
+    page = (EXAMPLES.parent / "docs" / name).read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, name, "exec"), names)
+    return names
+
+
+def test_the_page_of_streams(slides, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run_page("streams.md", {"my_slides": slides})
+    assert names["done"].windows == dict.fromkeys(slides, 80)
+    assert {path.name for path in names["done"].files.values()} == {"a.csv", "b.csv"}
+    assert names["x"].mean() < 200 / 255
+
+
+def test_the_page_of_the_notebook(slides, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(slides[0], "slide.svs")
+    example("notebook").random_checkpoint("M2_WEIGHTS.PT")
+    page = (EXAMPLES.parent / "docs" / "notebook.md").read_text(encoding="utf-8")
+    names = {"client": None}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "notebook.md", "exec"), names)
+    names["slide"].close()
+    assert len(pd.read_parquet("latents.parquet")) == len(names["tiles"]) > 20
+
+
 def test_the_page_from_pydmed(slides, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    page = (EXAMPLES.parent / "docs" / "from-pydmed.md").read_text(encoding="utf-8")
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 32, 32), torch.nn.Sigmoid())
-    names = {"my_slides": slides, "my_module": module}
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        exec(compile(block, "from-pydmed.md", "exec"), names)
+    names = run_page("from-pydmed.md", {"my_slides": slides, "my_module": module})
     assert names["x"].shape == (10, 3, 224, 224)
     assert names["done"].windows == dict.fromkeys(slides, 6)
     assert names["raster"].shape == (16, 20, 1)

@@ -15,6 +15,7 @@ from made_features import LENGTH, spectrum, with_features
 from napari_wsi_heatmap.control import RunControl
 from napari_wsi_heatmap.errors import (
     GridError,
+    ModelLoadError,
     ModelOutputError,
     PlanMismatchError,
     StoreError,
@@ -128,8 +129,10 @@ def test_a_stopped_run_is_continued(tmp_path, lost_places):
 def test_what_is_done_is_not_done_again(tmp_path):
     complete(planned(out=tmp_path / "a.zarr"), progress=False)
     assert list(planned(out=tmp_path / "a.zarr").pieces()) == []
-    with pytest.raises(StoreError, match="never continued"):
-        wh.resume(tmp_path / "a.zarr")
+    with pytest.raises(ModelLoadError, match="hand it over again"):
+        wh.resume(tmp_path / "a.zarr", slide=noise_slide())
+    rest = wh.resume(tmp_path / "a.zarr", slide=noise_slide(), model=with_features())
+    assert list(rest.pieces()) == []
 
 
 def test_other_places_are_another_plan(tmp_path):

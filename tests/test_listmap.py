@@ -116,3 +116,10 @@ def test_a_list_is_never_continued(tmp_path):
     _, heatmap = saved(tmp_path, [[0, 0]])
     with pytest.raises(StoreError, match="never continued"):
         wh.resume(heatmap.path)
+
+
+def test_small_windows_anywhere_are_no_lattice_of_single_pixels(tmp_path):
+    coords = np.random.default_rng(0).integers(0, 900, (60, 2))
+    _, heatmap = saved(tmp_path, coords)
+    assert heatmap.frame.scale == (16, 16)
+    assert not heatmap.frame.on_lattice

@@ -67,9 +67,8 @@ def test_without_calibration_there_is_none(tmp_path):
         assert len(copied.levels) == 1
 
 
-def test_no_more_than_a_block_is_read_at_once_and_no_pixel_twice(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_wsi_heatmap.slidecopy.BLOCK", 128)
-    monkeypatch.setattr("napari_wsi_heatmap.slidecopy.CHUNK", 64)
+def test_no_more_than_a_chunk_is_read_at_once_and_no_pixel_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_wsi_heatmap.slidecopy.CHUNK", 128)
     sizes, lock, pixels = [], threading.Lock(), 0
 
     def read(level, y, x, height, width):

@@ -25,7 +25,7 @@ from napari_wsi_heatmap.blend import BLENDS
 from napari_wsi_heatmap.cohortargs import add_cohort
 from napari_wsi_heatmap.console import FAILED, INTERRUPTED, PIPE_CLOSED, fail, flush, note
 from napari_wsi_heatmap.errors import GridError, HeatmapError, one_line
-from napari_wsi_heatmap.exports import FORMATS
+from napari_wsi_heatmap.exports.command import add_export
 from napari_wsi_heatmap.grid import EDGES
 from napari_wsi_heatmap.inspecting.command import add_gallery
 from napari_wsi_heatmap.milargs import add_mil
@@ -119,8 +119,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_info, _add_run, _add_resume, _add_export, _add_gallery, _add_view):
+    for add in (_add_demo, _add_info, _add_run, _add_resume):
         add(commands)
+    add_export(_add_command(commands, "export", "write a heatmap as a file of another format"))
+    sheet = _add_command(commands, "gallery", "draw windows of a heatmap side by side, as PNG")
+    add_gallery(sheet, _count, _natural)
+    _add_view(commands)
     add_mil(_add_command(commands, "mil", "heatmaps of a MIL model over slides, by a YAML file"))
     cohort = _add_command(commands, "cohort", "many slides, on this machine's cores or a cluster")
     add_cohort(cohort, _add_windows, _add_choice_of_windows, _add_computing)
@@ -174,23 +178,6 @@ def _add_resume(commands: Any) -> None:
     )
     add_trust(parser)
     _add_quiet(parser)
-
-
-def _add_export(commands: Any) -> None:
-    parser = _add_command(commands, "export", "write a heatmap as a file of another format")
-    parser.add_argument("out", type=Path, metavar="OUT.zarr")
-    all_endings = dict.fromkeys(ending for row in FORMATS for ending in row.endings)
-    endings = ",".join(ending.lstrip(".") for ending in all_endings)
-    parser.add_argument("file", type=Path, metavar=f"FILE.{{{endings}}}")
-    known = "; ".join(f"{row.name}: {row.writes}" for row in FORMATS)
-    parser.add_argument(
-        "--format", metavar="NAME", help=f"default: by the ending of the file. {known}"
-    )
-
-
-def _add_gallery(commands: Any) -> None:
-    parser = _add_command(commands, "gallery", "draw windows of a heatmap side by side, as PNG")
-    add_gallery(parser, _count, _natural)
 
 
 def _add_view(commands: Any) -> None:

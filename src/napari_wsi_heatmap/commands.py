@@ -13,12 +13,12 @@ import shlex
 import signal
 import sys
 import threading
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.console import DONE, INTERRUPTED, SOME_FAILED, note, say
-from napari_wsi_heatmap.errors import HeatmapError, SlideError, StoreError
+from napari_wsi_heatmap.errors import HeatmapError
 from napari_wsi_heatmap.modelargs import output_settings
 from napari_wsi_heatmap.report import all_notices, failed_line, not_finite_line, record_lines
 from napari_wsi_heatmap.runfolder import is_store, read_record, reading, stores_in
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from napari_wsi_heatmap.control import RunControl
     from napari_wsi_heatmap.engine import Run
-    from napari_wsi_heatmap.heatmap import Heatmap
     from napari_wsi_heatmap.slides.base import Slide
 
 
@@ -193,35 +192,9 @@ def cancelled_by_ctrl_c(control: RunControl) -> Iterator[None]:
 
 def export(args: Namespace) -> int:
     """Write a heatmap as a file of another format."""
-    from napari_wsi_heatmap.exports import choose_format
-    from napari_wsi_heatmap.heatmap import open_heatmap
+    from napari_wsi_heatmap.exports.command import export as command
 
-    chosen = choose_format(args.file, args.format)
-    chosen.check(args.file)
-    stores = stores_of(args.out)
-    if len(stores) > 1:
-        names = ", ".join(path.name for path in stores)
-        raise StoreError(f"there are {len(stores)} heatmaps", args.out, f"export one: {names}")
-    heatmap = open_heatmap(args.out)
-    with (recorded_slide(heatmap) if chosen.draws_slide else None) or nullcontext() as slide:
-        written = heatmap.export(args.file, slide=slide, format=chosen.name)
-    say(shlex.quote(str(written)))
-    return DONE
-
-
-def recorded_slide(heatmap: Heatmap) -> Slide | None:
-    """Open the slide that a heatmap was computed on; without it, say why and go on."""
-    record = heatmap.run["slide"]
-    try:
-        slide = open_slide(record["path"], icc=_converted(record))
-    except SlideError as error:
-        note(f"drawn without the slide: {error}")
-        return None
-    if slide.fingerprint == record["fingerprint"]:
-        return slide
-    slide.close()
-    note(f"drawn without the slide: {record['path']} is another one now")
-    return None
+    return command(args)
 
 
 def _computed_on(slide: Slide, record: dict[str, Any]) -> bool:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from napari_wsi_heatmap.canvas import Canvas
     from napari_wsi_heatmap.heatmap import Heatmap
+    from napari_wsi_heatmap.overlay import Cmap
     from napari_wsi_heatmap.slides.base import Mask, Rgb, Slide
 
     Limits = tuple[float, float]
@@ -59,7 +60,7 @@ def compose(
     slide: Slide | None = None,
     *,
     channel: int | str = 0,
-    cmap: str | None = None,
+    cmap: Cmap | None = None,
     opacity: float = 0.5,
     limits: Limits | None = None,
     side: int = 2000,
@@ -73,8 +74,9 @@ def compose(
         Drawn below the map; without it the map stands alone.
     channel : int or str
         Index or name of the output to draw.
-    cmap : str, optional
-        Name of a colour map that `cmap` knows; default turbo, of a difference coolwarm.
+    cmap : str or sequence, optional
+        Name of a colour map that `cmap` knows, or its colours (n, 3 or 4) in 0…1; default turbo,
+        of a difference coolwarm.
     opacity : float
         Of the map over the slide, 0…1.
     limits : (float, float), optional

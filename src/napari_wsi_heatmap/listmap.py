@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import shutil
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
 
 import numpy as np
@@ -41,6 +40,7 @@ from napari_wsi_heatmap.states import DONE, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -179,13 +179,13 @@ def _pair(values: Any) -> tuple[float, float]:
 
 def rasterise(frame: ListFrame, coords: Coords, values: Values) -> Values:
     """Paint windows (n, 2), (n, C) on the cells of a frame; means where they overlap."""
+    if frame.on_lattice:
+        return _in_cells(frame, coords, values)
     total = np.zeros(frame.shape, np.float64)
     weight = np.zeros(frame.shape[1:], np.int64)
     window = np.asarray(frame.grid.spec.footprint_level0)
-    side = np.ones(2, int) if frame.on_lattice else np.maximum(1, np.rint(window / frame.scale))
-    corner = np.asarray(frame.offset) - (
-        (window - 1) / 2 if frame.on_lattice else (np.asarray(frame.scale) - 1) / 2
-    )
+    side = np.maximum(1, np.rint(window / frame.scale))
+    corner = np.asarray(frame.offset) - (np.asarray(frame.scale) - 1) / 2
     first = np.rint((coords - corner) / frame.scale).astype(np.int64)
     with np.errstate(invalid="ignore"):  # a model may return what is not finite
         for (y, x), value in zip(first.tolist(), values, strict=True):
@@ -193,6 +193,20 @@ def rasterise(frame: ListFrame, coords: Coords, values: Values) -> Values:
             total[:, *at] += value[:, None, None]
             weight[at] += 1
         return np.where(weight > 0, total / weight, np.nan).astype(np.float32)
+
+
+def _in_cells(frame: ListFrame, coords: Coords, values: Values) -> Values:
+    """The same where a window is a cell, for very many windows."""
+    window, shape = np.asarray(frame.grid.spec.footprint_level0), frame.shape[1:]
+    first = np.asarray(frame.offset) - (window - 1) / 2
+    cell = np.ravel_multi_index(tuple(np.rint((coords - first) / frame.scale).T.astype(int)), shape)
+    weight = np.bincount(cell, minlength=math.prod(shape))
+    found = np.empty((frame.channels, weight.size), np.float32)
+    with np.errstate(invalid="ignore"):  # a model may return what is not finite
+        for c in range(frame.channels):
+            total = np.bincount(cell, values[:, c], weight.size)
+            found[c] = np.where(weight > 0, total / weight, np.nan)
+    return found.reshape(frame.shape)
 
 
 def save_list(heatmap: ListHeatmap, out: Path) -> None:
@@ -208,7 +222,8 @@ def save_list(heatmap: ListHeatmap, out: Path) -> None:
     refuse_existing(out)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+        folder.mkdir()  # with the rights that any new folder gets
         try:
             _write(heatmap, folder)
             os.replace(folder, out)

@@ -132,9 +132,7 @@ def resume_list(
         refuse_other_colours(path, opened)
         asked = replace(asked, icc=asked.icc or opened.colours != AS_STORED)
         pair = None if size is None else (float(size[0]), float(size[1]))
-        return _planned(
-            opened, loaded, coords, asked, pair, path, control, ours=ours, again=again
-        )
+        return _planned(opened, loaded, coords, asked, pair, path, control, ours=ours, again=again)
     except BaseException:
         if ours:
             opened.close()

@@ -16,11 +16,14 @@ from napari_wsi_heatmap.errors import ExportError
 from napari_wsi_heatmap.runfolder import DIFFERENCE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_wsi_heatmap.canvas import Canvas, Values
     from napari_wsi_heatmap.heatmap import Heatmap
     from napari_wsi_heatmap.slides.base import Mask, Rgb, Slide
 
     Limits = tuple[float, float]
+    Cmap = str | Sequence[Sequence[float]]
 
 CMAP, DIVERGING = "turbo", "matplotlib:coolwarm"
 EMPTY = 246
@@ -50,7 +53,7 @@ def overlay(
     slide: Slide | None = None,
     *,
     channel: int | str = 0,
-    cmap: str | None = None,
+    cmap: Cmap | None = None,
     opacity: float = 0.5,
     limits: Limits | None = None,
     side: int = 2000,
@@ -108,8 +111,8 @@ def usual_cmap(heatmap: Heatmap) -> str:
     return DIVERGING if heatmap.run.get("kind") == DIFFERENCE else CMAP
 
 
-def colours_of(cmap: str) -> Rgb:
-    """(256, 3) uint8 of a colour map that `cmap` knows; ExportError if it knows none."""
+def colours_of(cmap: Cmap) -> Rgb:
+    """(256, 3) uint8 of colours, or of a map that `cmap` knows; ExportError if it knows none."""
     from cmap import Colormap
 
     try:

@@ -75,10 +75,15 @@ def recorded_runs(out: Path) -> list[tuple[Path, dict[str, Any]]]:
     Raises
     ------
     StoreError
-        If there is none.
+        If there is none, or one is what a MIL model said: that is never half done.
     """
     paths = [] if is_store(out) or not out.is_dir() else stores_in(out)
-    return [(path, read_record(path)) for path in paths or [out]]
+    runs = [(path, read_record(path)) for path in paths or [out]]
+    for path, record in runs:
+        if "mil" in record:
+            what, do = "it is what a MIL model said, as a whole", "resume the store of its features"
+            raise StoreError(what, path, do)
+    return runs
 
 
 def recorded_models(runs: Sequence[tuple[Path, dict[str, Any]]]) -> list[Any]:

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     Roi = tuple[float, float, float, float]
 
 CHUNK = 1024
-"""px: side of a chunk, of which each is a file."""
-BLOCK = 2048
-"""px: side of what is read at once."""
+"""px: side of a chunk, of which each is a file; it is read and written at once."""
 SMALLEST = 1024
 """px: the longer side of the coarsest level is not larger."""
 COLOURS = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
@@ -88,7 +86,7 @@ def copy_slide(
 
     Notes
     -----
-    Memory bound: about 40 MB a core, whatever the slide's size.
+    Memory bound: about 100 MB a core, whatever the slide's size.
     """
     target = Path(path)
     if target.exists():
@@ -143,16 +141,16 @@ def _array(group: Any, name: str, shape: tuple[int, int]) -> Any:
 
 
 def _fill(array: Any, read: Callable[[int, int, int, int], Any]) -> None:
-    """Write an array block by block, several at a time; each holds chunks of its own."""
+    """Write an array chunk by chunk, several at a time."""
 
     def copy(box: tuple[int, int, int, int]) -> None:
         y, x, height, width = box
         array[:, y : y + height, x : x + width] = np.moveaxis(read(*box), 2, 0)
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for row in range(0, array.shape[1], BLOCK):
-            height = min(BLOCK, array.shape[1] - row)
-            boxes = [(row + y, x, h, w) for y, x, h, w in blocks(height, array.shape[2], BLOCK)]
+        for row in range(0, array.shape[1], CHUNK):
+            height = min(CHUNK, array.shape[1] - row)
+            boxes = [(row + y, x, h, w) for y, x, h, w in blocks(height, array.shape[2], CHUNK)]
             list(threads.map(copy, boxes))
 
 

@@ -29,14 +29,15 @@ from cohort_made import (
 )
 
 import napari_wsi_heatmap as wh
-from made_slides import tissue, write_tiff
+from made_slides import smash_tile, tissue, write_tiff
 from napari_wsi_heatmap.cohort import campaign as campaigns
 from napari_wsi_heatmap.cohort import cluster
 from napari_wsi_heatmap.cohort.running import run_cohort
 from napari_wsi_heatmap.errors import HeatmapError, ModelLoadError, StoreLockedError
 from napari_wsi_heatmap.lock import StoreLock
 
-pytest.importorskip("distributed")
+pytest.importorskip("cryptography")
+Client = pytest.importorskip("distributed").Client
 
 THREADS = SETTINGS | {"processes": False, "workers": 2}
 
@@ -77,6 +78,8 @@ def test_a_killed_worker_loses_nothing(slides, tmp_path, monkeypatch):
     def on_crew(crew):
         crews.append((crew.line, workers_of(crew)))
         heard.update(listening(family()))
+        with pytest.raises((OSError, TypeError)):  # another user, who has no certificate
+            Client(crew.address.replace("tls", "tcp"), timeout=0.5, set_as_default=False)
 
     out = tmp_path / "out"
     for facts in run_cohort(slides, burning, out=out, workers=2, on_crew=on_crew, **SETTINGS):
@@ -131,6 +134,21 @@ def test_threads_continue_what_is_there(slides, tmp_path):
     assert channel["max"] == max(float(v.max()) for v in values)
     assert channel["min"] == min(float(v.min()) for v in values)
     assert channel["count"] == 5 * 56
+
+
+def test_windows_that_cannot_be_read_are_counted_and_tried_again(slides, tmp_path):
+    path = tmp_path / "torn.tif"
+    path.write_bytes((slides / "slide0.tif").read_bytes())
+    smash_tile(path, 1)
+    out = tmp_path / "out"
+    (torn,) = run_cohort(path, mean_grey, out=out, **THREADS)
+    assert (torn.status, torn.windows + torn.failed) == ("done-with-failures", 56)
+    assert torn.failed > 0
+    assert torn.finished
+    (same,) = run_cohort(path, mean_grey, out=out, **THREADS)
+    (again,) = run_cohort(path, mean_grey, out=out, again=True, **THREADS)
+    assert (same.computed, again.computed) == (False, True)
+    assert again.failed == same.failed == torn.failed
 
 
 def test_one_tall_slide_is_shared_by_all_workers(tmp_path):

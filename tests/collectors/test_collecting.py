@@ -314,6 +314,15 @@ def test_random_windows_are_collected_but_never_gone_on_with(tmp_path):
         wh.collect(stream, mean_rgb_of, tmp_path / "out", format="parquet")
 
 
+def test_a_bar_counts_what_is_left(tmp_path, capsys):
+    made, out = slides(3), tmp_path / "out"
+    left = sum(len(naive(slide)) for slide in made.values()) - 16
+    collect(made, out, Until(16))
+    assert capsys.readouterr().err == ""
+    collect(made, out, progress=True)
+    assert f"{left}/{left}" in capsys.readouterr().err
+
+
 def test_values_of_features_with_names_by_number(tmp_path):
     stream = stream_of({"a": noise_slide(128, 128)})
     done = wh.collect(stream, mean_rgb_of, tmp_path / "h5", format="h5", names="rgb")

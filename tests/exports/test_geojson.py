@@ -87,6 +87,22 @@ def test_what_is_no_number_is_a_word_that_qupath_reads(tmp_path):
     assert words == ["NaN", "Infinity", "-Infinity"]
 
 
+def test_libraries_for_geojson_read_the_same_places_and_numbers(tmp_path):
+    geojson = pytest.importorskip("geojson")
+    shape = pytest.importorskip("shapely.geometry").shape
+    heatmap = wh.compute_heatmap(noise_slide(200, 300), mean_grey, window=32, stride=20, **QUIET)
+    collection = geojson.loads(heatmap.export(tmp_path / "a.geojson").read_text())
+    assert collection.is_valid
+    polygons = [shape(feature["geometry"]) for feature in collection["features"]]
+    assert all(polygon.is_valid and polygon.exterior.is_ccw for polygon in polygons)
+    table = heatmap.to_dataframe()
+    corners = np.array([polygon.bounds for polygon in polygons])
+    np.testing.assert_array_equal(corners[:, :2], table[["x", "y"]])
+    np.testing.assert_array_equal(corners[:, 2:] - corners[:, :2], 32)
+    measured = [f["properties"]["measurements"][heatmap.names[0]] for f in collection["features"]]
+    np.testing.assert_array_equal(np.float32(measured), table[heatmap.names[0]])
+
+
 def test_windows_that_failed_or_wait_are_left_out(tmp_path):
     heatmap = wh.compute_heatmap(noise_slide(200, 200), mean_grey, window=50, **QUIET)
     heatmap.state[1, 2], heatmap.state[0, 0] = FAILED, 0

@@ -90,6 +90,9 @@ def test_resume_encodes_the_rest_and_scores(files, tmp_path, capsys):
     assert f"class {result.prediction} (p_0 = {result.probabilities[0]:.4f}, " in said
     assert np.array_equal(result.patch_score, whole.patch_score)
     assert read_record(out)["status"] == "done"
+    code, _, noted = resume(capsys, result.path)
+    assert (code, noted.count("\n")) == (1, 1)
+    assert "resume the store of its features" in noted
     torch.save({k: 2 * v for k, v in mil_made.clam().items()}, checkpoint)
     code, _, noted = resume(capsys, out)
     assert code == 1

@@ -12,7 +12,6 @@ from napari_wsi_heatmap.errors import ModelOutputError
 from napari_wsi_heatmap.mil.display import (
     FrozenReference,
     GrowingLimits,
-    mean_of_overlaps,
     to_display,
 )
 
@@ -80,17 +79,3 @@ def test_the_reference_is_frozen_until_the_bag_has_doubled():
     changed = [n for n in range(1, 65) if reference.look(scores[:n], n)]
     assert changed == [1, 2, 4, 8, 16, 32, 64]
     assert np.array_equal(reference.of(5), scores[:, 0])  # one branch serves all classes
-
-
-@pytest.mark.parametrize("side", [(1, 1), (2, 3)])
-def test_overlaps_are_averaged(side):
-    first, scores = RANDOM.integers(-2, 9, (40, 2)), RANDOM.standard_normal(40)
-    scores[3] = np.nan
-    expected = np.full((8, 9), np.nan)
-    for y, x in np.ndindex(8, 9):
-        over = [
-            s for s, (v, u) in zip(scores, first, strict=True)
-            if 0 <= y - v < side[0] and 0 <= x - u < side[1] and np.isfinite(s)
-        ]  # fmt: skip
-        expected[y, x] = np.mean(over) if over else np.nan
-    np.testing.assert_allclose(mean_of_overlaps(scores, first, side, (8, 9)), expected, rtol=1e-12)

@@ -302,7 +302,12 @@ def test_an_encoder_by_an_unknown_name(clam_run, tmp_path, call, monkeypatch):
     (tmp_path / "clam.yaml").write_text(text)
     code, _, err = call("--config", config)
     assert code == 1
-    assert "no encoder 'conch_v1'" in err[-1]
+    assert "the layers of conch_v1 are its authors' own code" in err[-1]
+    assert "features_dir" in err[-1]
+    (tmp_path / "clam.yaml").write_text(text.replace("conch_v1", "resnet5"))
+    code, _, err = call("--config", config)
+    assert code == 1
+    assert "no encoder 'resnet5'" in err[-1]
     assert "resnet50_trunc" in err[-1]
 
 

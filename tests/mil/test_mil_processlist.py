@@ -210,7 +210,7 @@ def test_a_column_that_cannot_be_refuses_its_slide_alone(listed, column, cell):
         ("slide_id,label,label\na,b,c\n", "column 'label' stands there twice"),
         ("slide_id,label\na,b,c\n", "line 2 has 3 cells under 2 column names"),
         ("slide_id,label\n,b\n", "a row has no slide_id"),
-        ("slide_id\na\na.tif\n", "1 slide ids stand there more than once: a"),
+        ("slide_id\na\na.tif\n", "1 slide id stands there more than once: a"),
         ("slide_id\n" + "".join(f"{i}\n{i}\n" for i in range(9)), "9 slide ids"),
         ('slide_id\n"a\n', "no CSV table"),
         ("slide_id\na\0b\n", "no CSV table"),

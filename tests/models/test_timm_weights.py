@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -70,8 +72,36 @@ def test_another_architecture_is_refused(timm, tmp_path):
     path = write(tmp_path / "a.safetensors", net_of(timm))
     with pytest.raises(ModelLoadError, match=r"missing .* not expected"):
         load_model(path, arch="resnet10t")
-    with pytest.raises(ModelLoadError, match="timm knows no architecture 'resnet19'"):
-        load_model(path, arch="resnet19")
+    with pytest.raises(
+        ModelLoadError, match=r"no architecture 'resnet10' - .*there are resnet10t,"
+    ):
+        load_model(path, arch="resnet10")
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_weights_of_the_zoo_that_are_data_need_no_consent(timm, tmp_path, monkeypatch, cached):
+    folder = tmp_path
+    if cached:
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+        folder = tmp_path / "models--lab--tumor" / "snapshots" / ("0" * 40)
+        folder.mkdir(parents=True)
+    net = net_of(timm)
+    write(folder / "model.safetensors", net)
+    config = {
+        "architecture": ARCH, "num_classes": 3, "class_names": ["a", "b", "c"],
+        "patch_size_pixels": 64, "spacing_um_px": 0.5, "transform": [{"name": "ToTensor"}],
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    model = load_model(f"hf://lab/tumor@{'0' * 40}" if cached else folder)
+    x = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(model(x), net(x).softmax(1))
+    assert (model.window, model.mpp, model.names) == ((64, 64), 0.5, ("a", "b", "c"))
+    assert load_again(spec_of(model)).sha256 == model.sha256
+    (folder / "config.json").write_text(json.dumps(config | {"architecture": ""}))
+    if not cached:
+        with pytest.raises(ModelLoadError, match=r"holds no \.pt file"):
+            load_model(folder)
 
 
 @pytest.mark.parametrize("shape", [(1 << 40, 0), (3, 1), (9,), ()])

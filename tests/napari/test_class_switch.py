@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 
+import h5py
 import numpy as np
 import pytest
 from live import add_slide, tissue_slide, wait_over, wait_shown
@@ -13,7 +15,7 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 
 import napari_wsi_heatmap as wh
-from napari_wsi_heatmap._napari import view
+from napari_wsi_heatmap._napari import export_map, view
 from napari_wsi_heatmap._napari import widget as widget_module
 from napari_wsi_heatmap._napari.class_labels import ClassLabels, color_of, legend_of
 from napari_wsi_heatmap._napari.class_switch import (
@@ -27,6 +29,7 @@ from napari_wsi_heatmap._napari.class_switch import (
 from napari_wsi_heatmap._napari.run_tissue import chosen_heatmap
 from napari_wsi_heatmap._napari.start import start_job
 from napari_wsi_heatmap.classes import label_cells
+from napari_wsi_heatmap.exports import FORMATS
 
 NAMES = ("tumor", "stroma", "other")
 SETTINGS = {"window": 16, "level": 0, "batch_size": 4, "tissue": "none"}
@@ -39,10 +42,12 @@ class Classes:
 
     def __init__(self, seconds=0.0, scale=1.0, function=None):
         self.seconds, self._scale, self.free = seconds, scale, threading.Event()
+        self.calls = 0
         self._function = function or corners
         self.free.set()
 
     def __call__(self, batch):
+        self.calls += 1
         time.sleep(self.seconds)
         self.free.wait(60)
         return self._scale * self._function(batch)
@@ -110,8 +115,9 @@ def test_of_one_output_there_is_nothing_to_choose(viewer, slide_layer, qtbot, sw
 
 
 def test_another_output_is_shown_without_running_again(viewer, slide_layer, qtbot, switch):
-    job = run(viewer, slide_layer, qtbot)
-    values = job.heatmap.values
+    model = Classes()
+    job = run(viewer, slide_layer, qtbot, model)
+    values, calls = job.heatmap.values, model.calls
     for channel in (2, 0, 1):
         switch._shows.value = channel
         np.testing.assert_array_equal(job.layer.data, values[channel])
@@ -119,6 +125,24 @@ def test_another_output_is_shown_without_running_again(viewer, slide_layer, qtbo
         low, high = job.layer.contrast_limits
         assert values[channel].min() <= low < high <= values[channel].max()
     assert job.layer.metadata["heatmap"].values is values
+    assert model.calls == calls > 0
+
+
+@pytest.mark.parametrize("name", ["dsa", "h5"])
+def test_an_export_of_one_output_has_the_one_that_is_shown(
+    viewer, slide_layer, qtbot, switch, notifications, tmp_path, name
+):
+    job = run(viewer, slide_layer, qtbot)
+    switch._shows.value = 2
+    row = next(row for row in FORMATS if row.name == name)
+    path = tmp_path / f"a{row.endings[0]}"
+    export_map.write(viewer, job.layer, path, row)
+    qtbot.waitUntil(lambda: "was exported" in "".join(notifications()))
+    if name == "dsa":
+        assert json.loads(path.read_text())["elements"][0]["label"] == {"value": NAMES[2]}
+    else:
+        with h5py.File(path) as file:
+            np.testing.assert_array_equal(file["attention_scores"][:, 0], file["values"][:, 2])
 
 
 def test_a_choice_made_elsewhere_is_seen_here(viewer, slide_layer, qtbot, switch):

@@ -57,10 +57,10 @@ def test_a_finished_run_as_a_table(viewer, job, written, tmp_path):
 
 def test_a_picture_looks_as_the_layer_does(viewer, job, written, tmp_path):
     layer = map_layer(viewer)
-    layer.contrast_limits, layer.opacity = (0.25, 0.75), 0.8
+    layer.contrast_limits, layer.opacity, layer.colormap = (0.25, 0.75), 0.8, "magma"
     written(layer, tmp_path / "map.png", "png")
     heatmap, slide = layer.metadata["heatmap"], job.slide_layer.metadata["slide"]
-    wanted = compose(heatmap, slide, limits=(0.25, 0.75), opacity=0.8).image
+    wanted = compose(heatmap, slide, cmap="magma", limits=(0.25, 0.75), opacity=0.8).image
     with Image.open(tmp_path / "map.png") as picture:
         about = json.loads(picture.text["napari-wsi-heatmap"])
         np.testing.assert_array_equal(np.array(picture), np.array(wanted))

@@ -338,6 +338,7 @@ def test_its_fields_choose_others(sections, viewer, slide_layer, slide, qtbot):
     )
     assert panel._seed.visible
     assert panel.gallery.name == "2"
+    assert sections.native.minimumSizeHint().width() < 250  # beside the bar of a narrow dock
 
 
 def test_a_click_on_a_thumbnail_moves_there(sections, viewer, slide_layer, slide, qtbot):

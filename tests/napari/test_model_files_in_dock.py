@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import pytest
 from live import needs_display
@@ -131,9 +132,49 @@ def test_the_dock_chooses_what_was_added(qtbot, viewer, tmp_path, added, monkeyp
     dock = HeatmapWidget(viewer)
     seen = []
     answer(click("Trust"), seen)
-    dock._form._models.open.native.click()
+    dock._form._models.from_file.trigger()
     qtbot.waitUntil(lambda: dock._form.model_name == "docked", timeout=20_000)
     added.append("docked")
     assert str(path) in seen[0]
     assert str(path) in dock._form._about.tooltip
+    dock.native.deleteLater()
+
+
+def test_a_repository_by_its_address(qtbot, viewer, tmp_path, added, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "models--lab--zoo-net" / "snapshots" / ("0" * 40)
+    folder.mkdir(parents=True)
+    path = write_script(folder / "torchscript_model.pt", small())
+    config = {
+        "num_classes": 2, "class_names": ["a", "b"], "patch_size_pixels": 32,
+        "spacing_um_px": 0.5, "transform": [{"name": "ToTensor"}],
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    address, offered = f"hf://lab/zoo-net@{'0' * 40}", []
+
+    def typed(parent, title, label, names, *_):
+        offered.extend(names)
+        return address, True
+
+    monkeypatch.setattr(QInputDialog, "getItem", typed)
+    dock, seen = HeatmapWidget(viewer), []
+    answer(click("Trust"), seen)
+    dock._form._models.by_name.trigger()
+    qtbot.waitUntil(lambda: dock._form.model_name == "zoo-net", timeout=20_000)
+    added.append("zoo-net")
+    assert str(path) in seen[0]
+    assert "uni" in offered
+    dock.native.deleteLater()
+
+
+def test_an_encoder_whose_weights_are_not_there(qtbot, viewer, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(off_gui, "tell_warning", told.append)
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *_: ("uni", True))
+    dock = HeatmapWidget(viewer)
+    dock._form._models.by_name.trigger()
+    qtbot.waitUntil(lambda: bool(told), timeout=20_000)
+    assert "the weights of UNI are not in the cache" in told[0]
+    assert "hf://MahmoodLab/UNI@" in told[0]
     dock.native.deleteLater()

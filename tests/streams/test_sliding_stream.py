@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import napari_wsi_heatmap as wh
 from made import FaultySlide, noise, noise_slide, pyramid_slide
 from napari_wsi_heatmap.errors import (
     GridError,
+    HeatmapError,
     MissingMppError,
     ModelError,
     SlideOpenError,
@@ -131,6 +133,15 @@ def test_windows_on_damage_are_left_out_and_told(caplog):
     assert sum("windows cannot be read" in r.message for r in caplog.records) == 1
     with pytest.raises(SlideReadError, match=r"\(256, 256\).*on_error"):
         list(wh.stream({"a": slide}, window=64, on_error="raise"))
+
+
+def test_a_window_that_is_lost_is_never_passed_over(monkeypatch):
+    from napari_wsi_heatmap.streams.cutting import Cutter
+
+    whole = Cutter.windows
+    monkeypatch.setattr(Cutter, "windows", lambda *given: islice(whole(*given), 5))
+    with pytest.raises(HeatmapError, match="95 windows were planned and never came"):
+        list(wh.stream(noise_slide(640, 640), window=64))
 
 
 def test_every_slide_at_the_same_size_of_pixels():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QFileDialog
 
@@ -51,14 +52,15 @@ def write(viewer: ViewerModel, layer: Image, path: Path, row: Format) -> None:
     ----------
     viewer : ViewerModel
     layer : Image
-        Of the heatmap; pictures have its limits and opacity.
+        Of the heatmap; pictures have its output, colours, limits and opacity, and what else holds
+        one output that it shows.
     path : Path
         Gets the format's ending if it has none. What is there was asked about by the dialog.
     row : Format
     """
     path = path if path.suffix else path.with_suffix(row.endings[0])
     heatmap, slide = layer.metadata["heatmap"], _slide_of(viewer, layer)
-    look = _look(layer) if row.draws_slide else {}
+    look = {name: value for name, value in _look(layer).items() if row.takes(name)}
     off_gui(
         lambda: export(heatmap, path, slide=slide, format=row.name, **look),
         lambda written: tell(f"{layer.name} was exported to {written}"),
@@ -76,8 +78,13 @@ def _slide_of(viewer: ViewerModel, layer: Image) -> Slide | None:
 
 
 def _look(layer: Image) -> dict[str, Any]:
-    """What a picture has of the layer: which output, its limits and opacity."""
+    """What a file has of the layer, if its format has a place for that."""
     limits = tuple(float(limit) for limit in layer.contrast_limits)
     switch = layer.metadata.get("switch")
     channel = 0 if switch is None else switch.channel
-    return {"channel": channel, "limits": limits, "opacity": float(layer.opacity)}
+    return {
+        "channel": channel,
+        "cmap": layer.colormap.map(np.linspace(0, 1, 256)).tolist(),
+        "limits": limits,
+        "opacity": float(layer.opacity),
+    }

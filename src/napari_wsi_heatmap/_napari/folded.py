@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from magicgui.widgets.bases import Widget
 
-REVEAL_MS = 50
-"""ms in which Qt has laid out what was just shown: it does so level by level."""
+REVEAL_MS = (50, 200, 500)
+"""When to scroll to what was just shown: Qt lays it out level by level, and may be kept waiting."""
 
 
 class Folded(Container):
@@ -68,7 +68,8 @@ class Folded(Container):
 
     def reveal(self) -> None:
         """Scroll the dock so that as much of this is seen as there is room for."""
-        QTimer.singleShot(REVEAL_MS, self._scroll)
+        for wait in REVEAL_MS:
+            QTimer.singleShot(wait, self._scroll)
 
     @guarded
     def _scroll(self) -> None:

@@ -59,6 +59,7 @@ class GalleryPanel(Folded):
         self._output = choice("output", self._outputs, "Whose values count.")
         self._n = SpinBox(label="n", value=16, min=1, max=MOST, tooltip="How many windows.")
         self._seed = SpinBox(label="seed", value=0, min=0, max=2**31 - 1, tooltip="Of chance.")
+        self._chance = _row(self._seed, labels=True)
         self._apart = CheckBox(
             text="no overlaps",
             value=True,
@@ -69,10 +70,15 @@ class GalleryPanel(Folded):
         super().__init__(
             "Gallery of windows",
             "The highest, the lowest, or random windows of the heatmap; a click moves to one.",
-            [_row(self._which, self._n, self._seed), self._output, _row(self._apart, self._show)],
+            [
+                _row(self._which, self._n),
+                self._chance,
+                self._output,
+                _row(self._apart, self._show),
+            ],
         )
         self._body.append(self._shown)
-        self._seed.visible = self._output.visible = False
+        self._chance.visible = self._output.visible = False
         for field in (self._which, self._output, self._n, self._seed, self._apart):
             field.changed.connect(self._on_field)
         self._show.changed.connect(self.show_gallery)
@@ -148,7 +154,7 @@ class GalleryPanel(Folded):
 
     @guarded
     def _on_field(self, *_: Any) -> None:
-        self._seed.visible = self._which.value == "random"
+        self._chance.visible = self._which.value == "random"
         if self._gallery is not None:
             self.show_gallery()
 
@@ -181,8 +187,8 @@ class GalleryPanel(Folded):
             self.chosen.emit(self._layer, int(self._gallery.index[number]))
 
 
-def _row(*fields: Any) -> Container:
-    row = Container(widgets=fields, layout="horizontal", labels=False)
+def _row(*fields: Any, labels: bool = False) -> Container:
+    row = Container(widgets=fields, layout="horizontal", labels=labels)
     row.margins = (0, 0, 0, 0)
     return row
 

@@ -54,12 +54,15 @@ class MilFields(Container):
     Attributes
     ----------
     look_changed : psygnal.Signal
-        Emitted when another class, another way to draw, or other names are wanted.
+        Emitted when another class, or another way to draw, is wanted.
+    names_changed : psygnal.Signal
+        Emitted when classes are called otherwise.
     score_changed : psygnal.Signal
         Emitted when another checkpoint, or definition of the score, is there.
     """
 
     look_changed = Signal()
+    names_changed = Signal()
     score_changed = Signal()
 
     def __init__(self, viewer: ViewerModel, encoder: Callable[[], str]) -> None:
@@ -225,7 +228,7 @@ class MilFields(Container):
             self._branch.choices = []  # else the old texts stay
             self._branch.choices = self._classes
             self._branch.value = chosen
-        self.look_changed.emit()
+        self.names_changed.emit()
 
 
 LOADING: Final = "reading the checkpoint…"

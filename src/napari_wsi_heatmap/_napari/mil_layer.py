@@ -113,12 +113,16 @@ class MilLayer:
 
     def show(self, heatmap: Heatmap, how: str, name: str) -> None:
         """Show another class, or another way to draw it."""
-        ours = self.layer.name.startswith(self._name)  # napari numbers layers of one name
-        self.heatmap, self._how, self._name = heatmap, how, name
+        self.heatmap, self._how = heatmap, how
         self.layer.metadata.update(heatmap=heatmap, names=heatmap.names, unit="")
-        if ours:
-            self.layer.name = name
+        self.rename(name)
         self.show_channel(0)
+
+    def rename(self, name: str) -> None:
+        """Call the layer otherwise, unless somebody has."""
+        if self.layer.name.startswith(self._name):  # napari numbers layers of one name
+            self.layer.name = name
+        self._name = name
 
     def show_channel(self, channel: int) -> None:
         """Show another channel; nothing is computed again."""

@@ -162,7 +162,9 @@ class MilMap(LiveMap):
             "limits": None,
         }
         mil = {"checkpoint": str(run.mil.path), "sha256": run.mil.sha256, "display": self.how}
-        return {**run.record, "model": model, "mil": mil, "frame": frame_to_json(self.frame)}
+        plan = {**run.record["plan"], "features": None}  # those are the encoder's heatmap's
+        frame = frame_to_json(self.frame)
+        return {**run.record, "plan": plan, "model": model, "mil": mil, "frame": frame}
 
     def end(self, run: Run) -> None:
         """Let the heatmap say how the run ended, and let go of it."""

@@ -59,6 +59,7 @@ class MilOutcome(Container):
         self._mark, self._drawing = WindowMark(viewer), Latest("a map cannot be drawn")
         self._scored: ScoredSlide | None = None
         self._map: MilLayer | None = None
+        self._branch = 0
         self._says = text_line("prediction")
         self._patches = PatchPanel(viewer, self._mark)
         super().__init__(widgets=[self._says, self._patches], labels=False)
@@ -127,9 +128,8 @@ class MilOutcome(Container):
         scored, viewer = self._scored, self._viewer()
         if viewer is None or scored is None:
             return
-        result = scored.result
-        checkpoint = result.provenance["mil"]["checkpoint"]
-        name = layer_name(checkpoint, branch, branches_of(result), look.names)
+        self._branch = branch
+        name = self._name(look.names)
         if self._map is not None and self._map.layer in viewer.layers:
             self._map.show(heatmap, look.how, name)
         elif scored.over in viewer.layers:
@@ -139,15 +139,27 @@ class MilOutcome(Container):
         else:
             self._tell(f"{scored.over.name} is not in the viewer any more.")
             return
-        self.say(result.bag, whole_line(result.bag, look.names), look.names)
-        self._show_patches(branch, look.names)
-
-    def _show_patches(self, branch: int, names: dict[int, str]) -> None:
-        assert self._scored is not None
-        assert self._map is not None
+        self._say_result(look.names)
         if self.with_patches:
             self._patches.visible = True
-            self._patches.show_patches(self._scored.result, self._map.layer, branch, names)
+            self._patches.show_patches(scored.result, self._map.layer, branch, look.names)
+
+    def rename(self, names: dict[int, str]) -> None:
+        """Call the classes otherwise."""
+        if self._map is not None:
+            self._map.rename(self._name(names))
+            self._say_result(names)
+            self._patches.rename(names)
+
+    def _name(self, names: dict[int, str]) -> str:
+        assert self._scored is not None
+        result = self._scored.result
+        return layer_name(result.provenance["mil"], self._branch, branches_of(result), names)
+
+    def _say_result(self, names: dict[int, str]) -> None:
+        assert self._scored is not None
+        bag = self._scored.result.bag
+        self.say(bag, whole_line(bag, names), names)
 
     def forget(self) -> None:
         """Show nothing of a slide any more; its layer stays."""

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QAbstractItemView, QFileDialog
 from napari_wsi_heatmap._napari.fields import choice
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.heatmap_slide import KeptSlide, source_beside
+from napari_wsi_heatmap._napari.latest import Latest
 from napari_wsi_heatmap._napari.level0 import Level0
 from napari_wsi_heatmap._napari.mil_marks import PatchMarks
 from napari_wsi_heatmap._napari.notify import tell
@@ -57,7 +58,7 @@ class PatchPanel(Container):
 
     def __init__(self, viewer: ViewerModel, mark: WindowMark) -> None:
         self._viewer, self._marks = weakref.ref(viewer), PatchMarks(viewer)
-        self._slide = KeptSlide()
+        self._slide, self._choosing = KeptSlide(), Latest("patches cannot be chosen")
         self._shown: tuple[MilResult, Layer, int, Mapping[int, str]] | None = None
         self._found: dict[str, Extremes] = {}
         self._which = choice("which", list(MODES), "Which patches the table and pictures show.")
@@ -95,8 +96,14 @@ class PatchPanel(Container):
         self._shown = result, layer, branch, names
         self._choose()
 
+    def rename(self, names: Mapping[int, str]) -> None:
+        """Call the classes otherwise, in what is saved."""
+        if self._shown is not None:
+            self._shown = *self._shown[:3], names
+
     def clear(self) -> None:
         """Show nothing, and want nothing any more."""
+        self._choosing.drop()
         self._shown, self._found = None, {}
         self._marks.clear()
         self._table.show_rows((), ())
@@ -107,10 +114,18 @@ class PatchPanel(Container):
     def _choose(self, *_: Any) -> None:
         if self._shown is None:
             return
-        result, layer, branch, _names = self._shown
+        result, _layer, branch, _names = self._shown
         k = min(int(self._k.value), max(1, len(result)))
-        self._found = {which: extremes(result, which, k, branch) for which in MODES}
-        self._marks.show(layer, list(self._found.values()))
+        self._choosing.ask(
+            lambda: {which: extremes(result, which, k, branch) for which in MODES},
+            self._chosen,
+            self._gallery.tell,
+        )
+
+    def _chosen(self, found: dict[str, Extremes]) -> None:
+        assert self._shown is not None
+        self._found = found
+        self._marks.show(self._shown[1], list(found.values()))
         self._fill()
 
     @guarded

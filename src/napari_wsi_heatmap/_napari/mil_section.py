@@ -1,7 +1,6 @@
 """Section of the dock: what a MIL model says of a slide, and which patches it looks at.
 
-From features that are there it is a matter of seconds. With an encoder it is a live run: the map
-grows, and what the model says of the slide so far is shown.
+From features it takes seconds. With an encoder it is a live run, and the map grows.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from napari_wsi_heatmap._napari.folded import Folded
 from napari_wsi_heatmap._napari.guarded import guarded
 from napari_wsi_heatmap._napari.latest import Latest
 from napari_wsi_heatmap._napari.mil_fields import LIVE, MilFields
+from napari_wsi_heatmap._napari.mil_followed import FollowedRun
 from napari_wsi_heatmap._napari.mil_job import MilJob
 from napari_wsi_heatmap._napari.mil_layer import ScoredSlide
 from napari_wsi_heatmap._napari.mil_outcome import Look, MilOutcome
 from napari_wsi_heatmap._napari.mil_sources import score_file, score_layer
 from napari_wsi_heatmap._napari.mil_words import so_far_line
-from napari_wsi_heatmap._napari.registry import JOBS
 from napari_wsi_heatmap._napari.slide_source import source_of
 from napari_wsi_heatmap.errors import HeatmapError
 from napari_wsi_heatmap.mil.shown import laid
@@ -66,7 +65,7 @@ class MilSection(Folded):
         self._viewer, self._what_runs = weakref.ref(viewer), what_runs
         self._left = False
         self._scoring = Latest("a slide cannot be scored")
-        self._job: MilJob | None = None
+        self._run_there = FollowedRun(viewer, self._on_started, self._on_job)
         self._told: Any = None
         self._fields = MilFields(viewer, lambda: what_runs().name)
         self._score = PushButton(text=SCORE)
@@ -79,15 +78,13 @@ class MilSection(Folded):
         self._score.changed.connect(self._on_score)
         self._fields.score_changed.connect(self._on_other_score)
         self._fields.look_changed.connect(self._on_look)
+        self._fields.names_changed.connect(self._on_names)
         self._fields.changed.connect(self._say_hint)
         self.turned.connect(self._on_turned)
         self._layers = viewer.layers
         self._layers.events.removed.connect(self._on_removed)
         self._layers.events.inserted.connect(self._on_layers)
-        JOBS.started.connect(self._on_started)
-        latest = JOBS.latest(viewer)
-        if isinstance(latest, MilJob):
-            self._follow(latest)
+        self._run_there.begin()
         self._say_hint()
 
     @property
@@ -127,7 +124,7 @@ class MilSection(Folded):
             return
         live = self._fields.source == LIVE
         self._score.text = RUN if live else SCORE
-        running = self._job is not None and not self._job.over
+        running = self._run_there.job is not None
         self._score.enabled = self._hint() == "" and not (live and running)
         ready = self._fields.checkpoint is not None
         if self.line in HINTS or not self.line:
@@ -144,8 +141,7 @@ class MilSection(Folded):
     def _on_other_score(self) -> None:
         """Another checkpoint, or definition of the score: what is shown is not of it."""
         self._say_hint()
-        if self.unfolded:
-            self.reveal()
+        self.reveal()
         if self.scored is None:
             return
         wanted, mil = self._fields.checkpoint, self.scored.result.provenance["mil"]
@@ -205,39 +201,22 @@ class MilSection(Folded):
             )
 
         show_text(self._line, "")
-        spec = MODELS.spec(what.name)
-        start_job(self._viewer(), what.slide_layer, spec, job_kind=make, **what.settings())
+        model, layer = MODELS.spec(what.name), what.slide_layer
+        start_job(self._viewer(), layer, model, job_kind=make, **what.settings())
 
     def _tell(self, line: str) -> None:
         show_text(self._line, line)
         self._say_hint()
 
-    @guarded
-    def _on_started(self, job: Any) -> None:
-        if isinstance(job, MilJob) and job.viewer is self._viewer():
-            self._scoring.drop()
-            self._outcome.forget()
-            self._told = None
-            self._follow(job)
-            self.reveal()
+    def _on_started(self, job: MilJob) -> None:
+        self._scoring.drop()
+        self._outcome.forget()
+        self._told = None
+        self._say_hint()
+        self.reveal()
 
-    def _follow(self, job: MilJob) -> None:
-        self._leave_job()
-        self._job = job
-        job.changed.connect(self._on_job)
-        self._on_job()
-
-    def _leave_job(self) -> None:
-        if self._job is not None:
-            self._job.changed.disconnect(self._on_job, missing_ok=True)
-        self._job = None
-
-    @guarded
-    def _on_job(self) -> None:
+    def _on_job(self, job: MilJob) -> None:
         """Show what a run says by now, and take over what it leaves."""
-        job = self._job
-        if job is None or self._left:
-            return
         said = job.so_far
         if said is not None and said is not self._told:
             names = self._fields.names
@@ -247,9 +226,13 @@ class MilSection(Folded):
             self._told = said
         job.span_colours()
         if job.over:
-            self._leave_job()
             self._take_over(job)
             self._say_hint()
+
+    def reveal(self) -> None:
+        """Scroll to it, unless it is folded."""
+        if self.unfolded:
+            super().reveal()
 
     def _take_over(self, job: MilJob) -> None:
         if job.error is not None:
@@ -276,11 +259,18 @@ class MilSection(Folded):
     @guarded
     def _on_look(self, *_: Any) -> None:
         """Draw another class, or another way."""
-        if self._job is not None and not self._job.over:
-            self._job.choose(self._fields.branch, self._fields.how)
+        job = self._run_there.job
+        if job is not None:
+            job.choose(self._fields.branch, self._fields.how)
             self._told = None
         else:
             self._outcome.draw(self.look)
+
+    @guarded
+    def _on_names(self, *_: Any) -> None:
+        """Call classes otherwise."""
+        self._told = None  # a run says it again
+        self._outcome.rename(self._fields.names)
 
     @guarded
     def _on_layers(self, *_: Any) -> None:
@@ -303,10 +293,9 @@ class MilSection(Folded):
     def leave(self) -> None:
         """Qt has deleted it; whatever still calls this object must not touch it."""
         self._left = True
-        JOBS.started.disconnect(self._on_started, missing_ok=True)
         self._layers.events.removed.disconnect(self._on_removed)
         self._layers.events.inserted.disconnect(self._on_layers)
-        self._leave_job()
+        self._run_there.leave()
         self._scoring.drop()
         self._outcome.leave()
         self._fields.leave()

@@ -44,10 +44,24 @@ def branches_of(facts: Facts) -> int:
     return max(1, facts.n_classes) if facts.kind in OWN_BRANCHES else 1
 
 
-def layer_name(checkpoint: str | Path, branch: int, branches: int, names: Names) -> str:
-    """Name of the layer of attention."""
+def layer_name(checkpoint: Mapping[str, Any], branch: int, branches: int, names: Names) -> str:
+    """Name of the layer of attention.
+
+    Parameters
+    ----------
+    checkpoint : mapping
+        As the provenance of a result has it.
+    branch : int
+        Class whose attention is drawn.
+    branches : int
+        How many classes have one of their own.
+    names : mapping
+        Of classes.
+    """
+    attention = str(checkpoint["attention"])
+    other = f" ({attention})" if attention != checkpoint["attentions"][0] else ""
     whose = f" for {class_word(branch, names)}" if branches > 1 else ""
-    return f"{Path(checkpoint).stem}: attention{whose}"
+    return f"{Path(checkpoint['checkpoint']).stem}: attention{other}{whose}"
 
 
 def prediction_line(said: Any, names: Names) -> str:

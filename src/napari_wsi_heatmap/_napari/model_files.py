@@ -1,4 +1,4 @@
-"""Model files that somebody chooses in the dock: loaded in a thread, asked about, then offered."""
+"""Models that somebody chooses in the dock: loaded in a thread, asked about, then offered."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from napari_wsi_heatmap._napari.model_list import MODELS
 from napari_wsi_heatmap._napari.off_gui import off_gui
 from napari_wsi_heatmap.errors import ModelLoadError, UntrustedModelError
 from napari_wsi_heatmap.models import load_model
+from napari_wsi_heatmap.models.encodertable import ENCODERS
 from napari_wsi_heatmap.models.files import NO_ARCH
 
 if TYPE_CHECKING:
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
 
 FILES = "Models (*.safetensors *.pt *.pth *.pt2 *.bin *.ckpt *.ts config.json);;All files (*)"
 CONFIG = "config.json"
-ARCHITECTURE = "The file holds weights alone. Of which architecture, as timm calls it?"
+ARCHITECTURE = (
+    "The file holds weights alone. Of which architecture, as timm calls it,\n"
+    "or of which encoder: uni, virchow2, …?"
+)
+NAMED = (
+    "A foundation encoder, whose weights lie in your Hugging Face cache,\n"
+    "or the address of a repository, hf://owner/name@ and the 40 digits of a commit:"
+)
 _NEEDS_ARCH = object()
 
 
@@ -34,14 +42,22 @@ def choose_model_file(parent: QWidget | None, then: Callable[[str], None]) -> No
         add_model_file(path.parent if path.name == CONFIG else path, parent, then)
 
 
+def choose_named_model(parent: QWidget | None, then: Callable[[str], None]) -> None:
+    """Ask for an encoder or the address of a repository, and add it."""
+    name, given = QInputDialog.getItem(parent, "Model", NAMED, list(ENCODERS), 0, True)
+    if given and name.strip():
+        add_model_file(name.strip(), parent, then)
+
+
 def add_model_file(
-    path: Path, parent: QWidget | None, then: Callable[[str], None], **options: Any
+    spec: Path | str, parent: QWidget | None, then: Callable[[str], None], **options: Any
 ) -> None:
-    """Load a model file in a thread and offer it.
+    """Load a model file, or the files of a repository, in a thread and offer it.
 
     Parameters
     ----------
-    path : Path
+    spec : Path or str
+        A file or folder; or a name or address that `load_model` takes.
     parent : QWidget, optional
         What a question belongs to: consent to code, or the architecture of weights.
     then : callable
@@ -54,22 +70,22 @@ def add_model_file(
         if result is _NEEDS_ARCH:
             arch, given = QInputDialog.getText(parent, "Architecture", ARCHITECTURE)
             if given and arch.strip():
-                add_model_file(path, parent, then, arch=arch.strip())
+                add_model_file(spec, parent, then, arch=arch.strip())
         elif isinstance(result, UntrustedModelError):
             if consents(parent, result):
-                add_model_file(path, parent, then, trust=result.sha256)
+                add_model_file(spec, parent, then, trust=result.sha256)
         else:
             name = _free_name(result)
             MODELS.register(name, result)
             then(name)
 
-    off_gui(lambda: _load(path, options), loaded, "The model cannot be loaded")
+    off_gui(lambda: _load(spec, options), loaded, "The model cannot be loaded")
 
 
-def _load(path: Path, options: dict[str, Any]) -> Any:
+def _load(spec: Path | str, options: dict[str, Any]) -> Any:
     """The model, or what must be asked before."""
     try:
-        return load_model(path, **options)
+        return load_model(spec, **options)
     except UntrustedModelError as error:
         if "trust" in options:  # the file has changed since the question
             raise

@@ -80,8 +80,8 @@ class Request:
         """
         RunSettings.of(apart(self.settings)[1])
 
-    def identity(self, model_sha256: str) -> dict[str, Any]:
-        """Everything that must be the same for a cohort to be continued."""
+    def identity(self, model_sha256: str | None) -> dict[str, Any]:
+        """Everything that must be the same for a cohort to be continued; None: any model."""
         decides = {k: v for k, v in self.settings.items() if k not in BYSTANDERS and v is not None}
         plain = json.loads(json.dumps(decides, default=_described, sort_keys=True))
         return {"model": model_sha256, "settings": plain}
@@ -106,6 +106,12 @@ def keep_request(out: Path, identity: dict[str, Any]) -> None:
     with written_at_once(path) as part:
         record = {"format": FORMAT, "format_version": 1, **identity}
         part.write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def refuse_other_settings(request: Request) -> None:
+    """Refuse what can be refused before the model is known; see `keep_request`."""
+    if (request.out / RECORD).exists():
+        _refuse_other(request.out / RECORD, request.identity(None))
 
 
 def begin_folder(out: Path) -> None:
@@ -135,7 +141,7 @@ def _refuse_other(path: Path, identity: dict[str, Any]) -> None:
         before = {"model": kept["model"], "settings": dict(kept["settings"])}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise StoreError(f"it cannot be read: {error}", path, "choose another output") from error
-    if before == identity:
+    if before == identity | {"model": identity["model"] or before["model"]}:
         return
     one, other = before["settings"], identity["settings"]
     names = [k for k in sorted({*one, *other}) if one.get(k) != other.get(k)] or ["model"]

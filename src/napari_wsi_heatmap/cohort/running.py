@@ -12,11 +12,16 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.cohort.distribution import Distribution, added
-from napari_wsi_heatmap.cohort.request import Request, begin_folder, keep_request
+from napari_wsi_heatmap.cohort.request import (
+    Request,
+    begin_folder,
+    keep_request,
+    refuse_other_settings,
+)
 from napari_wsi_heatmap.cohort.slidelist import list_slides
 from napari_wsi_heatmap.cohort.staff import Workplace, staffed
 from napari_wsi_heatmap.cohort.table import LIMITS, SUMMARY, write_limits, write_summary
@@ -152,7 +157,7 @@ def run_cohort(
     place = Workplace(workers, processes, scheduler, dashboard_port, on_crew)
     place.check()
     most = _most_tasks(len(items), bands)
-    with _kept_to_ourselves(folder), staffed(place, request, most) as (crew, key, sha256):
+    with _kept_to_ourselves(request), staffed(place, request, most) as (crew, key, sha256):
         keep_request(folder, request.identity(sha256))
         campaign = _campaign(crew, key, items, bands, on_change)
         yield from _with_tables(campaign.outcomes(), items, folder)
@@ -175,10 +180,12 @@ def compute_cohort(
     CohortResult
     """
     items = list_slides(slides)
-    rows = list(with_bar(run_cohort(items, model, out=out, **more), len(items), progress))
-    order = {item.name: number for number, item in enumerate(items)}
-    rows.sort(key=lambda facts: order[facts.slide])
-    return CohortResult(rows, folder_of(out), added(facts.values for facts in rows))
+    found: dict[str, SlideFacts] = {}
+    values: dict[str, Distribution] = {}
+    for facts in with_bar(run_cohort(items, model, out=out, **more), len(items), progress):
+        found[facts.slide] = replace(facts, values={})
+        values = added([values, facts.values])
+    return CohortResult([found[item.name] for item in items], folder_of(out), values)
 
 
 def with_bar(
@@ -206,11 +213,12 @@ def _most_tasks(slides: int, bands: int | str) -> int | None:
 
 
 @contextmanager
-def _kept_to_ourselves(folder: Path) -> Iterator[None]:
-    """Begin a folder, and keep a second cohort out of it."""
-    begin_folder(folder)
-    lock = StoreLock(folder)
+def _kept_to_ourselves(request: Request) -> Iterator[None]:
+    """Begin a folder, or continue it, and keep a second cohort out of it."""
+    begin_folder(request.out)
+    lock = StoreLock(request.out)
     try:
+        refuse_other_settings(request)
         yield
     finally:
         lock.release()
@@ -247,7 +255,7 @@ def _with_tables(
     written = -math.inf
     try:
         for facts in outcomes:
-            found[facts.slide] = facts
+            found[facts.slide] = replace(facts, values={})  # these are kept together
             values = added([values, facts.values])
             if time.monotonic() - written >= TABLES_S:
                 write()

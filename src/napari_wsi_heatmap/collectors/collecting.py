@@ -48,6 +48,7 @@ def collect(
     format: str = "csv",
     names: Any = None,
     flush_s: float = FLUSH_S,
+    progress: bool = False,
 ) -> Collected:
     """Make something of every batch, and write it to one file per slide as it comes.
 
@@ -70,6 +71,8 @@ def collect(
         Of the channels; of one text names are made by numbers.
     flush_s : float
         Seconds between two flushes: what a crash can cost.
+    progress : bool
+        Show a bar of windows on stderr; to know how many there are, all slides are opened first.
 
     Returns
     -------
@@ -92,7 +95,7 @@ def collect(
     status = INTERRUPTED
     try:
         with _flushing(folder.flush, flush_s):
-            status = _work_off(origin, folder)
+            status = _work_off(origin, folder, progress=progress)
     finally:
         folder.close(status)
     counts = folder.counts()
@@ -100,14 +103,20 @@ def collect(
     return Collected(files, counts, origin.failed, status)
 
 
-def _work_off(origin: Origin, folder: CollectedFolder) -> str:
+def _work_off(origin: Origin, folder: CollectedFolder, *, progress: bool) -> str:
     """Take all pieces; how it ended."""
+    from tqdm import tqdm
+
     order = {slide: number for number, slide in enumerate(origin.slides)}
+    done = folder.done()
+    total = origin.expected(done) if progress else None
+    bar = tqdm(total=total, unit="win", disable=not progress)
     try:
-        with closing(cast("Any", origin.batches(folder.done()))) as batches:
+        with bar, closing(cast("Any", origin.batches(done))) as batches:
             for pieces in batches:
                 for piece in pieces:
                     folder.add(piece)
+                bar.update(sum(map(len, pieces)))
                 if pieces and origin.one_by_one:
                     latest = max(order.get(piece.slide, 0) for piece in pieces)
                     for slide in folder.begun:

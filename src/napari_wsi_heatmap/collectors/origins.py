@@ -60,6 +60,10 @@ class Origin(ABC):
         return None
 
     @abstractmethod
+    def expected(self, done: Mapping[Any, Windows | None]) -> int:
+        """Number of windows to come; a stream opens all its slides to know."""
+
+    @abstractmethod
     def look_at(self, slide: Any) -> Any:
         """Context of a `CollectedSlide`."""
 
@@ -105,6 +109,13 @@ class StreamOrigin(Origin):
     def failed_windows(self) -> int:
         """Windows that the stream left out."""
         return len(self._stream.failed_windows)
+
+    def expected(self, done: Mapping[Any, Windows | None]) -> int:
+        """Windows of all slides that can be opened, or those of a pass of random ones."""
+        settings = self._stream.settings
+        if settings.random:
+            return settings.epoch_size or 0
+        return sum((self._stream.without(done) if done else self._stream).count_windows().values())
 
     @contextmanager
     def look_at(self, slide: Any) -> Iterator[CollectedSlide]:
@@ -178,6 +189,12 @@ class RunOrigin(Origin):
     def failed_windows(self) -> int:
         """Windows that could not be read."""
         return self._run.progress.failed
+
+    def expected(self, done: Mapping[Any, Windows | None]) -> int:
+        """Windows that the run has still to compute."""
+        del done
+        progress = self._run.progress
+        return progress.planned - progress.done - progress.failed
 
     @contextmanager
     def look_at(self, slide: Any) -> Iterator[CollectedSlide]:

@@ -47,6 +47,10 @@ class Format:
         write: Callable[..., None] = importlib.import_module(self.module).write
         return write
 
+    def takes(self, option: str) -> bool:
+        """Whether `writer` has an option of that name."""
+        return option in inspect.signature(self.writer()).parameters
+
     def check(self, path: Path, *, overwrite: bool = False) -> None:
         """Refuse a path where this format may not be written; see `export`."""
         check_target(path, folder=self.folder)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsi_heatmap.heatmap import Heatmap
+    from napari_wsi_heatmap.overlay import Cmap
     from napari_wsi_heatmap.slides.base import Slide
 
 MOST_VALUES = 1 << 20
@@ -39,7 +40,7 @@ def write(
     *,
     slide: Slide | None = None,
     channel: int | str = 0,
-    cmap: str | None = None,
+    cmap: Cmap | None = None,
     interpretation: str = "contour",
 ) -> None:
     """Write the annotation.
@@ -52,8 +53,9 @@ def write(
         Not needed.
     channel : int or str
         Index or name of the output.
-    cmap : str, optional
-        Name of a colour map that `cmap` knows; default turbo, of a difference coolwarm.
+    cmap : str or sequence, optional
+        Name of a colour map that `cmap` knows, or its colours (n, 3 or 4) in 0…1; default turbo,
+        of a difference coolwarm.
     interpretation : {"contour", "heatmap", "choropleth"}
         How DSA draws it.
     """
@@ -101,7 +103,7 @@ def _place(heatmap: Heatmap, factor: int) -> dict[str, Any]:
     return {"origin": [x, y, 0], "dx": frame.scale[1] * factor, "dy": frame.scale[0] * factor}
 
 
-def _colours(cmap: str) -> list[str]:
+def _colours(cmap: Cmap) -> list[str]:
     lut = colours_of(cmap)[np.linspace(0, 255, COLOURS).round().astype(int)]
     return [f"rgb({r}, {g}, {b})" for r, g, b in lut.tolist()]
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_wsi_heatmap.heatmap import Heatmap
+    from napari_wsi_heatmap.overlay import Cmap
     from napari_wsi_heatmap.slides.base import Slide
 
 QUALITY = 92
@@ -28,7 +29,7 @@ def write(
     *,
     slide: Slide | None = None,
     channel: int | str = 0,
-    cmap: str | None = None,
+    cmap: Cmap | None = None,
     opacity: float = 0.5,
     limits: tuple[float, float] | None = None,
     side: int = 2000,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_wsi_heatmap.heatmap import Heatmap
-    from napari_wsi_heatmap.overlay import Overlay
+    from napari_wsi_heatmap.overlay import Cmap, Overlay
     from napari_wsi_heatmap.slides.base import Rgb, Slide
 
 TILE = 256
@@ -40,7 +40,7 @@ def write(
     *,
     slide: Slide | None = None,
     channel: int | str = 0,
-    cmap: str | None = None,
+    cmap: Cmap | None = None,
     opacity: float = 0.5,
     limits: tuple[float, float] | None = None,
     side: int = 4096,

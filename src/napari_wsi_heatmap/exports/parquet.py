@@ -41,12 +41,14 @@ def write(
     slide : Slide, optional
         Not needed.
     features : bool
-        With a column for each feature, if there are any.
+        With a column for each feature, if there are any, unless the outputs bear these names.
     """
     import pyarrow
     import pyarrow.parquet
 
-    windows, features = done_windows(heatmap), features and heatmap.features is not None
+    # Of a model whose outputs are its features a column must not be there twice.
+    features = features and heatmap.features is not None and "latent_0" not in heatmap.names
+    windows = done_windows(heatmap)
     schema = _schema(pyarrow, heatmap, features=features)
     with pyarrow.parquet.ParquetWriter(path, schema, use_dictionary=False) as out:
         for columns in _parts(heatmap, windows, features=features):

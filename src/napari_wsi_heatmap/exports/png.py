@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from napari_wsi_heatmap.composite import Composite
     from napari_wsi_heatmap.heatmap import Heatmap
+    from napari_wsi_heatmap.overlay import Cmap
     from napari_wsi_heatmap.slides.base import Slide
 
 KEY = "napari-wsi-heatmap"
@@ -29,7 +30,7 @@ def write(
     *,
     slide: Slide | None = None,
     channel: int | str = 0,
-    cmap: str | None = None,
+    cmap: Cmap | None = None,
     opacity: float = 0.5,
     limits: tuple[float, float] | None = None,
     side: int = 2000,

@@ -45,6 +45,10 @@ def written_at_once(path: Path, *, folder: bool = False) -> Iterator[Path]:
         part = _beside(path, folder=folder)
         yield part
         _publish(part, path)
+    except ExportError as error:
+        if error.where != part:
+            raise
+        raise ExportError(error.what, path, error.do) from error  # nobody knows of the part
     except HeatmapError:
         raise
     except OSError as error:

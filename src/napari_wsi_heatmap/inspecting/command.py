@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsi_heatmap.console import DONE, say
+from napari_wsi_heatmap.exports.command import typed_output
 from napari_wsi_heatmap.inspecting import WHICH
 
 if TYPE_CHECKING:
@@ -53,15 +54,8 @@ def gallery(args: Namespace) -> int:
         n=args.n,
         which=args.which,
         seed=args.seed,
-        channel=_channel(args.output, heatmap.names),
+        channel=0 if args.output is None else typed_output(args.output, heatmap.names),
         apart=args.apart,
     )
     say(shlex.quote(str(written)))
     return DONE
-
-
-def _channel(text: str | None, names: tuple[str, ...]) -> int | str:
-    """An output by its name, else by its number."""
-    if text is None:
-        return 0
-    return int(text) if text not in names and text.isdecimal() else text

@@ -84,7 +84,8 @@ def find_tissue(slide: Slide, how: Segmentation) -> Tissue:
     filled, holes = _pieces(_closed(above, how.close), how, downsample)
     if filled.any():
         return Tissue(filled, holes, downsample)
-    notice = "no tissue was found by its saturation: the whole slide counts"
+    small = f": no piece is as large as a_t, {how.a_t:g} x 512 x 512 px" if above.any() else ""
+    notice = f"no tissue was found by its saturation{small}; the whole slide counts"
     return Tissue(np.ones_like(filled), np.zeros_like(filled), downsample, notice)
 
 

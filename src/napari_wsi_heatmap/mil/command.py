@@ -147,7 +147,7 @@ def _tell(outcome: Outcome, config: Config, *, quiet: bool) -> None:
         fail(f"{outcome.slide_id}: {outcome.error}")
         return
     result = outcome.result
-    parts = [f"{result.bag_size:,} patches"]
+    parts = [f"{result.bag_size:,} patch{'' if result.bag_size == 1 else 'es'}"]
     if result.prediction is not None:
         names = {number: name for name, number in (config.data["label_dict"] or {}).items()}
         name = names.get(result.prediction)

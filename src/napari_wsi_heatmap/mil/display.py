@@ -136,43 +136,6 @@ class GrowingLimits:
         return float(self._low[column]), float(self._high[column])
 
 
-def mean_of_overlaps(
-    scores: Any, first: NDArray[np.int64], side: tuple[int, int], shape: tuple[int, int]
-) -> Floats:
-    """Paint scores on a map; where patches overlap, their mean.
-
-    Parameters
-    ----------
-    scores : (N,)
-        Those that are not finite are left out.
-    first : (N, 2) int
-        First cell (y, x) of each patch; what lies beyond the map is cut off.
-    side : (int, int)
-        Cells (h, w) of a patch.
-    shape : (int, int)
-
-    Returns
-    -------
-    (Y, X) float64
-        NaN where no patch lies.
-
-    Notes
-    -----
-    Memory bound: the map three times.
-    """
-    values = np.asarray(scores, np.float64)
-    finite = np.isfinite(values)
-    total, count = np.zeros(shape), np.zeros(shape, np.int64)
-    for down, across in np.ndindex(*side):
-        y, x = (first[finite] + (down, across)).T
-        inside = (y >= 0) & (x >= 0) & (y < shape[0]) & (x < shape[1])
-        at = y[inside], x[inside]
-        np.add.at(total, at, values[finite][inside])
-        np.add.at(count, at, 1)
-    with np.errstate(invalid="ignore"):
-        return np.where(count > 0, total / count, np.nan)
-
-
 class FrozenReference:
     """Scores that percentiles are taken of while more come: frozen until there are twice as many.
 

@@ -18,11 +18,15 @@ ALSO: Final = {
     "resnet50": "resnet50-clam",
     "uni_v1": "uni",
     "uni_v2": "uni2",
-    "gigapath": "gigapath",
     "h-optimus-0": "hoptimus0",
     "h-optimus-1": "hoptimus1",
 }
 """Names of CLAM and TRIDENT."""
+OF_OTHERS: Final = (
+    "conch_v1", "conch_v1_5", "conch_v15", "ctranspath", "phikon", "phikon_v2", "h0-mini",
+    "hibou_l", "musk", "midnight12k", "keep", "openmidnight", "genbio-pathfm",
+)  # fmt: skip
+"""Encoders of CLAM and TRIDENT whose layers are code of their authors, not of timm."""
 
 
 def load_encoder(config: Config, trust: Trust = None) -> HeatmapModel:
@@ -42,10 +46,21 @@ def load_encoder(config: Config, trust: Trust = None) -> HeatmapModel:
     if name.startswith("hf://"):
         return load_model(name, trust=trust)
     if not any(path.exists() for path in config.candidates(asked)):
-        known = ", ".join([*ENCODERS, *ALSO])
-        do = f"there are {known}; or give a model file, or features_dir instead"
-        raise ConfigError(f"no encoder {asked!r}", config.path, do)
+        raise _unknown(asked, config)
     return load_model(config.find(asked, "model_name"), trust=trust)
+
+
+def _unknown(asked: str, config: Config) -> ConfigError:
+    if asked.lower() in OF_OTHERS:
+        what = f"the layers of {asked} are its authors' own code, and not part of this package"
+        do = (
+            "make its features with CLAM or TRIDENT, then give features_dir and leave "
+            "encoder_arguments out; or export it as TorchScript or .pt2 and give that file"
+        )
+        return ConfigError(what, config.path, do)
+    known = ", ".join(dict.fromkeys([*ENCODERS, *ALSO]))
+    do = f"there are {known}; or give a model file; or leave encoder_arguments out"
+    return ConfigError(f"no encoder {asked!r}", config.path, do)
 
 
 def _weights(config: Config) -> Any:

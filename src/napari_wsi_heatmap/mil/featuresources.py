@@ -78,7 +78,13 @@ class FeatureFiles:
         if given is not None:
             return config.candidates(given, home, *folders)
         homes = [*beside, *config.candidates(home, *folders)]
-        found = (p.format(folder=one, id=self.entry.slide_id) for one in homes for p in patterns)
+        found = (
+            pattern.format(folder=one, id=self.entry.slide_id)
+            for one in homes
+            for pattern in patterns
+            # Beside a folder that is misspelt there may be features of another kind.
+            if "/../" not in pattern or one.is_dir()
+        )
         return list(dict.fromkeys(Path(os.path.normpath(one)) for one in found))
 
     @property

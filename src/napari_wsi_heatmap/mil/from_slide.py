@@ -4,9 +4,9 @@ The encoder runs as any model does (`napari_wsi_heatmap.run`), so its features a
 store, crash-safe, and a stopped run is continued. What the MIL model says comes live, and another
 checkpoint on the same store is a matter of seconds, without the slide: `scoring.score_mil`.
 
->>> for piece in run_mil("slide.svs", "uni_v1", "checkpoint.pt", out="slide.zarr"):
+>>> for piece in run_mil("slide.svs", "uni", "checkpoint.pt", out="slide.zarr"):
 ...     print(piece.positions, piece.scores, piece.so_far)
->>> result = compute_mil("slide.svs", "uni_v1", "checkpoint.pt", out="slide.zarr")
+>>> result = compute_mil("slide.svs", "uni", "checkpoint.pt", out="slide.zarr")
 >>> other = score_mil("slide.zarr", "other.pt")
 """
 

@@ -1,4 +1,4 @@
-"""``run SLIDE --model ENCODER --mil CHECKPOINT``: encode and score a slide; and ``resume`` of it."""
+"""``run SLIDE --model ENCODER --mil CHECKPOINT``: encode and score; and ``resume`` of it."""
 
 from __future__ import annotations
 

@@ -21,8 +21,9 @@ from napari_wsi_heatmap.mil.colours import colour_table
 from napari_wsi_heatmap.mil.encoding import Encoding
 from napari_wsi_heatmap.mil.experiment import Experiment
 from napari_wsi_heatmap.mil.featuresources import FeatureFiles
+from napari_wsi_heatmap.mil.leftovers import sweep_leftovers
 from napari_wsi_heatmap.mil.results import write_failed, write_results
-from napari_wsi_heatmap.mil.slidejob import Outcome, SlideJob
+from napari_wsi_heatmap.mil.slidejob import Outcome, SlideJob, earlier_result
 from napari_wsi_heatmap.mil.slidelist import Entry, Refused, entries_of
 from napari_wsi_heatmap.mil.yamlfile import ConfigError
 from napari_wsi_heatmap.models.mil import load_mil
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from napari_wsi_heatmap.mil.config import Config
+    from napari_wsi_heatmap.mil.experiment import SlidePaths
     from napari_wsi_heatmap.mil.results import Result
     from napari_wsi_heatmap.models.base import HeatmapModel
     from napari_wsi_heatmap.models.mil.model import MilModel
@@ -124,6 +126,7 @@ class Pipeline:
 
             self._encoder = load_encoder(config, trust)
         self._results: list[Result] = []
+        self._earlier: dict[str, Result] = {}
         self._failed: dict[str, str] = {}
         self._written = -math.inf
         _log.debug("%d slides, %r of %s", len(self.entries), self._mil, self._mil.path)
@@ -136,6 +139,8 @@ class Pipeline:
                 folder.mkdir(parents=True, exist_ok=True)
         lock = StoreLock(self._experiment.raw)
         try:
+            for folder in (self._experiment.raw, self._experiment.production):
+                sweep_leftovers(folder)
             with written_at_once(self._experiment.config) as part:
                 part.write_bytes(self._config.content)
             yield
@@ -143,7 +148,8 @@ class Pipeline:
             lock.release()
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Work on one slide after the other."""
+        """Work on one slide after the other; until then the tables keep its earlier row."""
+        self._earlier = self._earlier_results()
         try:
             for entry in self.entries:
                 outcome = self.outcome(entry)
@@ -154,6 +160,7 @@ class Pipeline:
 
     def take(self, outcome: Outcome) -> None:
         """Put what became of a slide into the tables."""
+        self._earlier.pop(outcome.slide_id, None)
         if outcome.result is not None:
             self._results.append(outcome.result)
         else:
@@ -169,7 +176,8 @@ class Pipeline:
         now = time.monotonic()
         if now - self._written >= every_s:
             self._written = now
-            write_results(self._experiment.results, self._results)
+            rows = [*self._results, *self._earlier.values()]
+            write_results(self._experiment.results, rows)
             write_failed(self._experiment.failed, self._failed)
 
     def outcome(self, entry: Entry | Refused) -> Outcome:
@@ -190,8 +198,18 @@ class Pipeline:
             _log.debug("%s failed", entry.slide_id, exc_info=error)
             return Outcome(entry.slide_id, error=_told(error))
 
+    def _earlier_results(self) -> dict[str, Result]:
+        listed = [entry for entry in self.entries if isinstance(entry, Entry)]
+        found = {
+            entry.slide_id: earlier_result(self._paths(entry), self._mil.sha256) for entry in listed
+        }
+        return {slide_id: result for slide_id, result in found.items() if result is not None}
+
+    def _paths(self, entry: Entry) -> SlidePaths:
+        return self._experiment.slide(entry.label, entry.slide_id)
+
     def _job(self, entry: Entry) -> SlideJob:
-        paths = self._experiment.slide(entry.label, entry.slide_id)
+        paths = self._paths(entry)
         source: FeatureFiles | Encoding = FeatureFiles(self._config, entry)
         if self._encoder is not None and self._encoded(entry):
             source = Encoding(

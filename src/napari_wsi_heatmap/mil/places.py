@@ -99,7 +99,7 @@ def no_coords(path: Path) -> FeatureError:
     return FeatureError(
         "it has no coords, so nothing says where the patches lie",
         path,
-        "give coords= (an .h5 with coords)",
+        "give coords= or coords_path (an .h5 with coords)",
     )
 
 

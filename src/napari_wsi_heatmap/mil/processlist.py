@@ -133,7 +133,8 @@ def refuse_doubles(ids: Sequence[str], path: Path, where: Sequence[object] = ())
         shown = ", ".join(doubles[:3]) + (", …" if len(doubles) > 3 else "")
         places = [str(place) for one, place in zip(ids, where, strict=False) if one == doubles[0]]
         told = f" ({', '.join(places[:3])})" if places else ""
-        what = f"{len(doubles)} slide ids stand there more than once: {shown}{told}"
+        several = "slide id stands" if len(doubles) == 1 else "slide ids stand"
+        what = f"{len(doubles)} {several} there more than once: {shown}{told}"
         raise ConfigError(what, path, "give each slide one row, and an id of its own")
 
 

@@ -38,7 +38,9 @@ def in_region(places: Floats, values: Floats, roi: Roi | None) -> tuple[Floats, 
         return places, values
     inside = ((places >= roi[:2]) & (places <= roi[2:])).all(1)
     if not inside.any():
-        raise ExportError(f"no patch lies in the region {roi}", do="give (y0, x0, y1, x1)")
+        y0, x0, y1, x1 = roi
+        what = f"no patch lies in the region y {y0:g} to {y1:g}, x {x0:g} to {x1:g}"
+        raise ExportError(what, do="give level-0 pixels of a region with patches")
     return places[inside] - roi[:2], values[inside]
 
 

@@ -17,7 +17,7 @@ from napari_wsi_heatmap.mil.maskpicture import write_mask
 from napari_wsi_heatmap.mil.results import Result
 from napari_wsi_heatmap.mil.scored import Scored
 from napari_wsi_heatmap.mil.slidepictures import SlidePictures
-from napari_wsi_heatmap.mil.sliderecord import SlideRecord, key_of
+from napari_wsi_heatmap.mil.sliderecord import SlideRecord, key_of, leave_other_labels
 from napari_wsi_heatmap.slides import open_slide
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class SlideJob:
             One line: what, where, what to do.
         """
         with open_slide(self._entry.slide) as slide:
+            leave_other_labels(self._paths)
             record = SlideRecord.of(self._paths)
             key = self._score_key(slide)
             _log.debug("%s: %r, %s", self._entry.slide_id, slide, slide.path)
@@ -140,6 +141,7 @@ class SlideJob:
         files.append(self._paths.blockmap)
         more: dict[str, Any] = {
             "result": Result.of(self._entry.slide_id, self._entry.label, bag).to_json(),
+            "checkpoint": self._mil.sha256,
             "notices": list(features.notices),
             "drawn": {"patch_size": list(scored.patch_size), "weights": scored.weights},
         }
@@ -193,12 +195,26 @@ class SlideJob:
         _log.debug("%s: %s in %.1f s: %s", self._entry.slide_id, step, seconds, names)
 
 
+def earlier_result(paths: SlidePaths, checkpoint: str) -> Result | None:
+    """What an earlier run with the same checkpoint (its sha256) has said of a slide."""
+    step = SlideRecord.of(paths).steps.get(SCORES, {})
+    if step.get("checkpoint") != checkpoint:
+        return None
+    try:
+        return Result.from_json(step["result"])
+    except (LookupError, TypeError):
+        return None
+
+
 def _scored(
     features: SlideFeatures, scores: np.ndarray[Any, Any], bag: Bag, slide: Slide
 ) -> Scored:
-    if features.coords is None or features.patch_size is None:
-        what = "nothing says where the patches lie, or how large they are"
+    if features.coords is None:
+        what = "nothing says where the patches lie"
         raise FeatureError(what, features.path, "give coords_path, or an .h5 with coords")
+    if features.patch_size is None:
+        what = "nothing says how large the patches are"
+        raise FeatureError(what, features.path, "give patching_arguments.patch_size")
     height, width = slide.levels[0].shape
     corners = np.asarray(features.coords)
     far = np.asarray(((corners >= (height, width)) | (corners < 0)).any(axis=1))

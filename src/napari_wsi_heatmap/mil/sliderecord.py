@@ -2,18 +2,21 @@
 
 A step is up to date if what decides it is the same and its files hold the same bytes as when they
 were written. Files of an earlier run that belong to it no more are removed, unless somebody has
-changed them.
+changed them; so are those under another label, which the slide had then.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.exports.target import written_at_once
 from napari_wsi_heatmap.mil.featuresources import file_sha256
+from napari_wsi_heatmap.runfolder import ENDING, is_store, writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,9 +72,26 @@ class SlideRecord:
         before = self.steps.get(step, {"files": {}})["files"]
         for name, digest in before.items():
             if name not in made and self._same((name, digest)):
-                self._path(name).unlink()
+                self._remove(self._path(name))
         self.steps[step] = {"key": key, "files": made, **more}
         self._write()
+
+    def forget(self) -> None:
+        """Remove what all steps have left and nobody has changed, and this record last."""
+        for step in self.steps.values():
+            for file in filter(self._same, step["files"].items()):
+                self._remove(self._path(file[0]))
+        self._remove(self.paths.record)
+
+    def _remove(self, path: Path) -> None:
+        """Remove a file, and folders that are empty now."""
+        path.unlink()
+        homes = (self._experiment.raw, self._experiment.production)
+        with suppress(OSError):  # a folder that is not empty
+            for folder in path.parents:
+                if folder in homes:
+                    break
+                folder.rmdir()
 
     def _write(self) -> None:
         text = json.dumps({"version": VERSION, "steps": self.steps}, indent=1, allow_nan=False)
@@ -99,6 +119,32 @@ class SlideRecord:
         root, _, rest = name.partition("/")
         home = {"raw": self._experiment.raw, "production": self._experiment.production}[root]
         return home / rest
+
+
+def leave_other_labels(paths: SlidePaths) -> None:
+    """Remove what a slide's runs under another label have left; features that were made move here.
+
+    Raises
+    ------
+    StoreFullError
+        If that is not allowed.
+    """
+    raw = paths.experiment.raw
+    with writing(raw):
+        for folder in sorted(raw.iterdir()) if raw.is_dir() else []:
+            other = paths.experiment.slide(folder.name, paths.slide_id)
+            record = SlideRecord.of(other)
+            if folder.name != paths.label and record.steps:
+                _move_features(other, paths)
+                record.forget()
+
+
+def _move_features(old: SlidePaths, new: SlidePaths) -> None:
+    for store in sorted(old.folder.iterdir()):
+        if store.name.endswith(ENDING) and is_store(store):
+            new.folder.mkdir(parents=True, exist_ok=True)
+            if not (new.folder / store.name).exists():
+                os.replace(store, new.folder / store.name)
 
 
 def _is_step(step: Any) -> bool:

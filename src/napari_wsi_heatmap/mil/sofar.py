@@ -1,13 +1,14 @@
 """What a MIL model says of the part of a slide that is encoded by now.
 
 **What it costs.** The bag so far is scored again when it has grown by `GROWTH`, and only if the
-time that all such scorings have taken, with what the next one is expected to take (in proportion
-to the patches), stays below `SHARE` of the time that the run has taken. So a costly model is asked
-more rarely, whatever the encoder and the slide.
+time that all such scorings have taken, with what the next one is expected to take (what the
+shortest took, and the rest in proportion to the patches), stays below `SHARE` of the time that the
+run has taken. So a costly model is asked more rarely, whatever the encoder and the slide.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class Intervals:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._begun = clock, clock()
         self._spent = self._each = 0.0
+        self._fixed = math.inf  # of a scoring, however few the patches
         self._last, self._stopped = 0, False
 
     def stop(self) -> None:
@@ -83,7 +85,8 @@ class Intervals:
         if self._stopped or patches < 1 or patches < self._last * GROWTH:
             return False
         elapsed = self._clock() - self._begun
-        return self._spent + self._each * patches <= SHARE * elapsed or not self._last
+        expected = self._fixed + self._each * patches
+        return self._spent + expected <= SHARE * elapsed or not self._last
 
     @contextmanager
     def scoring(self, patches: int) -> Iterator[None]:
@@ -91,7 +94,9 @@ class Intervals:
         begun = self._clock()
         yield
         taken = self._clock() - begun
-        self._spent, self._each, self._last = self._spent + taken, taken / patches, patches
+        self._fixed = min(self._fixed, taken)
+        self._each = (taken - self._fixed) / patches
+        self._spent, self._last = self._spent + taken, patches
 
 
 class GrowingBag:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -124,7 +125,9 @@ def _of_timm(arch: str, state: State, path: Path) -> tuple[torch.nn.Module, dict
     """Layers of an architecture with as many classes as the weights have, and what timm states."""
     timm = imported_timm(arch)
     if not timm.is_model(arch):
-        close = ", ".join(timm.list_models(f"*{arch}*")[:SHOWN])
+        known = timm.list_models()
+        alike = difflib.get_close_matches(arch, known, SHOWN) or [n for n in known if arch in n]
+        close = ", ".join(alike[:SHOWN])
         do = f"there are {close}" if close else "timm.list_models() lists them"
         raise ModelLoadError(f"timm knows no architecture {arch!r}", path, do)
     with torch.device("meta"):  # names only: no memory

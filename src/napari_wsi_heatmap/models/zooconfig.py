@@ -38,6 +38,8 @@ class ZooConfig:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     """Of each channel; None where nothing is normalised."""
+    architecture: str | None = None
+    """What timm calls it, if that is said."""
 
     @property
     def mpp(self) -> float:
@@ -92,7 +94,12 @@ def _checked(config: dict[str, Any]) -> ZooConfig:
         size=patch if size is None else size,
         mean=mean,
         std=std,
+        architecture=_text(config.get("architecture")),
     )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _names(names: Any, count: int) -> tuple[str, ...]:

@@ -74,6 +74,8 @@ class Cutter:
     ) -> None:
         self._settings, self._failures, self._epoch = settings, failures, epoch
         self._let_go = let_go
+        self.failed = 0
+        """Windows that could not be read."""
 
     def windows(self, regions: Iterator[LoadedRegion]) -> Iterator[tuple[CutRegion, int]]:
         """Windows in their order, each as its region and a row of that region's `corners`.
@@ -130,6 +132,7 @@ class Cutter:
         return corners_of(self._settings.cut(read, rng), read)[: region.most]
 
     def _fail(self, region: StreamRegion, place: tuple[int, int], why: str) -> None:
+        self.failed += 1
         error = unreadable(region.slide.id, place, why)
         if not may_be_left_out(error, self._settings):
             raise error

@@ -107,8 +107,9 @@ def stream(slides: Any, *, path_of: Callable[[Any], Any] | None = None, **settin
     Notes
     -----
     The order, and what is drawn, does not depend on `readers`, nor what is drawn on the workers of
-    a DataLoader. Transforms are called in the thread that iterates, so that what they draw from
-    torch's or NumPy's generators can be repeated, too.
+    a DataLoader. (Little `memory` makes regions smaller, which changes both.) Transforms are
+    called in the thread that iterates, so that what they draw from torch's or NumPy's generators
+    can be repeated, too.
     """
     return Stream(sources_of(slides, path_of), StreamSettings.of(settings))
 

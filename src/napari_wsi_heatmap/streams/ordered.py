@@ -43,6 +43,8 @@ class OrderedRegions:
         self._given = 0
         self.held = 0
         """Bytes in flight."""
+        self.planned = 0
+        """Windows in the regions that were handed out."""
 
     def take(self) -> Planned | None:
         """Next region, as soon as there is room for it; None at the end."""
@@ -52,6 +54,7 @@ class OrderedRegions:
                 return None
             self._numbers[id(region)] = self._given
             self._given += 1
+            self.planned += len(region.index)
             return region
 
     def _make_room(self, nbytes: int) -> bool:

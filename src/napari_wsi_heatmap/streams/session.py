@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from napari_wsi_heatmap import at_exit
+from napari_wsi_heatmap.errors import HeatmapError
 from napari_wsi_heatmap.handover import quick_handover
 from napari_wsi_heatmap.streams.batches import Gatherer, PatchBatch
 from napari_wsi_heatmap.streams.cutting import Cutter
@@ -75,8 +76,8 @@ class Session:
         self._order = OrderedRegions(plan, memory // 2, self._stopped)
         readers = settings.reading.reader_threads
         self._loader = StreamLoader(self._order, self._stopped, readers, settings.read)
-        cutter = Cutter(settings, failures, epoch, self._let_go)
-        batches = Gatherer(settings).batches(cutter.windows(self._loader.in_order()))
+        self._cutter: Cutter | None = Cutter(settings, failures, epoch, self._let_go)
+        batches = Gatherer(settings).batches(self._cutter.windows(self._loader.in_order()))
         plant = Plant(batches, CASTERS, False, 1, torch.device("cpu"))
         self._workers: Workers | None = Workers([plant], self._stopped.is_set)
 
@@ -86,10 +87,28 @@ class Session:
         return self._order.held + self._tiles.bytes
 
     def batches(self) -> Iterator[PatchBatch]:
-        """Yield the batches; closing the generator, an error and the end close all."""
+        """Yield the batches; closing the generator, an error and the end close all.
+
+        Raises
+        ------
+        HeatmapError
+            Whatever stands in line; or if at the end a window that was planned has not come.
+        """
+        seen = 0
         with quick_handover(), self._opened() as workers:
             for work in workers:
+                seen += len(work)
                 yield self._transformed(work.batch)
+            self._check_count(seen)
+
+    def _check_count(self, seen: int) -> None:
+        """Every window that was planned has come, or is noted as unreadable."""
+        cutter = None if self._stopped.is_set() else self._cutter
+        if cutter is None or self._settings.cut is not None:  # then a hook decides what comes
+            return
+        lost = self._order.planned - seen - cutter.failed
+        if lost:
+            raise HeatmapError(f"{lost} windows were planned and never came", do="report this")
 
     @contextmanager
     def _opened(self) -> Iterator[Workers]:
@@ -129,7 +148,7 @@ class Session:
         at_exit.forget(self._close)
         self._loader.close()
         # What they hold holds this, too: pixels would stay until somebody collects such circles.
-        workers, self._workers = self._workers, None
+        workers, self._workers, self._cutter = self._workers, None, None
         if workers is not None:
             workers.close(PATIENCE_S)
         self.slides.close()

@@ -24,7 +24,7 @@ from napari_wsi_heatmap.tissuerules.values import above_both
 from napari_wsi_heatmap.tissuerules.variance2 import SQUARE, TILE, square_variances
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
@@ -126,11 +126,16 @@ def tile_table(
     pandas.DataFrame
         Columns x, y (top-left, level-0 pixels) and variance; row by row of the slide.
     """
+    return as_table(tiles_as_completed(slide, threshold, client=client, level=level))
+
+
+def as_table(found: Iterable[FoundTiles]) -> Any:
+    """Tiles of all tasks as one table, row by row of the slide; see `tile_table`."""
     import pandas as pd
 
-    found = list(tiles_as_completed(slide, threshold, client=client, level=level))
-    coords = np.concatenate([part.coords for part in found])
-    variance = np.concatenate([part.variance for part in found])
+    parts = list(found)
+    coords = np.concatenate([part.coords for part in parts])
+    variance = np.concatenate([part.variance for part in parts])
     order = np.lexsort((coords[:, 1], coords[:, 0]))
     y, x = coords[order].T
     return pd.DataFrame({"x": x, "y": y, "variance": variance[order]})
