@@ -58,6 +58,11 @@ def test_a_class_is_chosen_after_the_softmax_over_all():
     assert torch.equal(values, rgb(PATCHES).softmax(1)[:, 2:])
 
 
+def test_the_softmax_of_one_output_says_nothing():
+    with pytest.raises(ModelOutputError, match="1 everywhere - choose activation='sigmoid'"):
+        load_model(lambda x: x.mean((1, 2, 3)), activation="softmax")(PATCHES)
+
+
 def test_without_names_the_numbers_are_names():
     assert torch.equal(load_model(rgb, output="1")(PATCHES), rgb(PATCHES)[:, 1:2])
 

@@ -16,6 +16,7 @@ from napari_wsi_heatmap._napari.model_files import add_model_file
 from napari_wsi_heatmap._napari.model_list import MODELS
 from napari_wsi_heatmap._napari.widget import HeatmapWidget
 from napari_wsi_heatmap.models.trust import is_trusted
+from timm_here import import_timm
 
 pytestmark = needs_display
 
@@ -102,6 +103,7 @@ def test_another_file_of_that_name_gets_a_number(qtbot, script, added, tmp_path)
 
 
 def test_weights_ask_for_their_architecture(qtbot, tmp_path, added, monkeypatch):
+    import_timm()
     path = write_safetensors(tmp_path / "a.safetensors", small())
     told = []
     monkeypatch.setattr(off_gui, "tell_warning", told.append)

@@ -51,5 +51,7 @@ def _descriptor(path: Path) -> int:
     if stat.S_ISREG(mode):
         return handle
     os.close(handle)
-    what = "a folder" if stat.S_ISDIR(mode) else "no plain file"
-    raise ModelLoadError(f"it is {what}", path, "choose a model file")
+    if stat.S_ISDIR(mode):
+        do = "choose a model file, or a folder with the config.json of a WSInfer model"
+        raise ModelLoadError("it is a folder", path, do)
+    raise ModelLoadError("it is no plain file", path, "choose a model file")

@@ -203,8 +203,17 @@ def as_features(values: Tensor, n: int) -> Tensor:
 
 
 def activate(values: Tensor, activation: str | None) -> Tensor:
-    """Apply softmax (over C) or sigmoid, or nothing."""
+    """Apply softmax (over C) or sigmoid, or nothing.
+
+    Raises
+    ------
+    ModelOutputError
+        If it is the softmax of one output alone, which is 1 whatever that says.
+    """
     if activation == "softmax":
+        if values.shape[1] == 1:
+            what = "the softmax of one output is 1 everywhere"
+            raise ModelOutputError(what, do="choose activation='sigmoid'")
         return values.softmax(1)
     return values.sigmoid() if activation == "sigmoid" else values
 
