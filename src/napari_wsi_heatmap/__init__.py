@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from napari_wsi_heatmap.models.mil import load_mil
     from napari_wsi_heatmap.settings import RunSettings
     from napari_wsi_heatmap.show import register_model, show_heatmap
+    from napari_wsi_heatmap.slidecopy import copy_slide
     from napari_wsi_heatmap.slides import open_slide
     from napari_wsi_heatmap.streams.dataset import stream
     from napari_wsi_heatmap.tissuerules.windows import tissue_windows
@@ -56,6 +57,7 @@ _HOMES = {
     "compute_cohort": "cohort.running",
     "compute_heatmap": "launch",
     "compute_mil": "mil.from_slide",
+    "copy_slide": "slidecopy",
     "encode": "mil.from_slide",
     "load_mil": "models.mil",
     "load_model": "models",
@@ -90,6 +92,7 @@ __all__ = [
     "compute_cohort",
     "compute_heatmap",
     "compute_mil",
+    "copy_slide",
     "encode",
     "load_mil",
     "load_model",
