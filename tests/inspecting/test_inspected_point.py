@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 import napari_wsi_heatmap as wh
-from made import FaultySlide, mean_rgb, noise_slide, quarter_means
+from made import FaultySlide, mean_rgb, noise_slide
 from napari_wsi_heatmap.inspecting.covering import window_meant, windows_at
 from napari_wsi_heatmap.inspecting.point import inspect_point, inspect_window
 from napari_wsi_heatmap.inspecting.scores import Scores, rank_among
@@ -18,32 +18,8 @@ QUIET = {"tissue": "none", "progress": False}
 
 
 @pytest.fixture(scope="module")
-def slide():
-    return noise_slide(300, 420)
-
-
-@pytest.fixture(scope="module")
-def overlapping(slide):
-    model = wh.load_model(mean_rgb, names=["red", "green", "blue"], window=64)
-    return wh.compute_heatmap(slide, model, stride=24, **QUIET)
-
-
-@pytest.fixture(scope="module")
 def gaps(slide):
     return wh.compute_heatmap(slide, mean_rgb, window=20, stride=50, **QUIET)
-
-
-@pytest.fixture(scope="module")
-def dense(slide):
-    return wh.compute_heatmap(slide, quarter_means, window=64, stride=32, **QUIET)
-
-
-@pytest.fixture(scope="module")
-def listed(slide, tmp_path_factory):
-    corners = np.random.default_rng(3).integers(0, 240, (40, 2))
-    out = tmp_path_factory.mktemp("list") / "a.zarr"
-    wh.predict_windows(slide, mean_rgb, corners, window=50, out=out)
-    return wh.open_heatmap(out)
 
 
 @pytest.fixture(scope="module")
