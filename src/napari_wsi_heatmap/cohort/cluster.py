@@ -7,6 +7,7 @@ interface alone, and its processes know each other by certificates that are made
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import logging
 import os
@@ -23,6 +24,8 @@ LOOPBACK = "127.0.0.1"
 CONNECT_S = 20.0
 WORKERS_S = 120.0
 """Seconds until the first worker must be there; one of a batch system may wait in a queue."""
+GRACE_S = 0.5
+"""Seconds that a process has for its end."""
 GPU = "GPU"
 """Resource of workers that have one: a slide at a time is worked on with it."""
 
@@ -99,7 +102,7 @@ def hired(
             number = workers or default_workers(gpus)
             number = number if most is None else min(number, most)
             cluster = _local(number, processes, dashboard_port, gpus)
-            stack.callback(cluster.close)
+            stack.callback(_dismiss, cluster)
             client = _client(cluster)
         else:
             client = _client(scheduler)
@@ -177,6 +180,24 @@ def _local(workers: int, processes: bool, port: int | None, gpus: int) -> Any:
         )
 
 
+def _dismiss(cluster: Any) -> None:
+    """End workers and scheduler; a process that is in the middle of a slide waits for nothing.
+
+    What it has written is safe, and dask would give it five seconds for the rest.
+    """
+    nannies = [worker for worker in cluster.workers.values() if hasattr(worker, "kill")]
+
+    async def end() -> None:
+        for nanny in nannies:
+            nanny.close_gracefully()  # else it would start another process
+        await asyncio.gather(*(nanny.kill(timeout=GRACE_S) for nanny in nannies))
+
+    try:
+        cluster.sync(end)
+    finally:
+        cluster.close()
+
+
 def _gpu_options(number: int, gpus: int, processes: bool) -> dict[str, Any]:
     """Give a worker one GPU for itself, and tag it with that."""
     if not gpus:
@@ -204,7 +225,6 @@ def _client(where: Any) -> Any:
 
 
 def _wait_for_workers(client: Any, scheduler: str | None) -> None:
-
     try:
         client.wait_for_workers(1, timeout=WORKERS_S)
     except TimeoutError as error:

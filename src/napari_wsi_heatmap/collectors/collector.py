@@ -85,6 +85,12 @@ class FunctionCollector(Collector):
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """Its name: another function's values do not belong in the same files."""
+        kind = type(self._function)
+        return {"function": getattr(self._function, "__qualname__", kind.__qualname__)}
+
     def process(self, batch: PatchBatch) -> Any:
         """Call it."""
         return self._function(*batch)

@@ -201,7 +201,9 @@ class Stream(IterableDataset[PatchBatch]):
             raise GridError("only windows of a lattice can be left out", do="begin anew")
         left = [s for s in self.sources if s.id not in done or done[s.id] is not None]
         some = {name: windows for name, windows in done.items() if windows is not None}
-        return Stream(left, self.settings, {**self._done, **some})
+        rest = Stream(left, self.settings, {**self._done, **some})
+        rest._failures.others_read = self._failures.others_read or len(left) < len(self.sources)
+        return rest
 
     def layout(self, name: Any) -> Layout:
         """How the windows of a slide lie; it is opened if no pass has done so.

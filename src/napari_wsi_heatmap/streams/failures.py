@@ -29,6 +29,8 @@ class Failures:
     """(slide, y, x), level-0 pixels -> why."""
     told: set[Any] = field(default_factory=set)
     """Slides of which a window was told."""
+    others_read: bool = False
+    """Whether slides that are left out as done were readable: then no later one is the last hope."""
 
     def slide(self, name: Any, error: Exception) -> None:
         """Note a slide that cannot be opened, and tell it once."""

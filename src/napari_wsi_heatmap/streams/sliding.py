@@ -39,7 +39,7 @@ def sliding_regions(
         try:
             slide = slides.lend(source)
         except Exception as error:  # noqa: BLE001 - raised in its turn
-            only = not opened and source is sources[-1]
+            only = not (opened or failures.others_read) and source is sources[-1]
             if only or not may_be_left_out(error, settings):
                 yield trouble(error)
                 return
