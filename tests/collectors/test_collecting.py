@@ -110,8 +110,34 @@ def test_a_slide_that_is_none_is_named_and_the_others_complete(tmp_path, caplog)
     assert_all_there(tmp_path / "out", made)
 
 
+def test_gone_on_with_where_only_a_slide_that_is_none_is_left(tmp_path):
+    (tmp_path / "broken.svs").write_bytes(b"no slide at all")
+    made = {**slides(1), "broken": tmp_path / "broken.svs"}
+    first = collect(made, tmp_path / "out")
+    second = collect(made, tmp_path / "out")
+    assert second == first
+    assert set(second.failed) == {"broken"}
+
+
+def red(x, slides, windows):
+    return x[:, 0].mean((1, 2))
+
+
+def green(x, slides, windows):
+    return x[:, 1].mean((1, 2))
+
+
+def test_values_of_two_functions_are_not_mixed(tmp_path):
+    made = slides(1)
+    wh.collect(wh.stream(made, window=64), red, tmp_path / "out")
+    with pytest.raises(PlanMismatchError, match=r"red.*green"):
+        wh.collect(wh.stream(made, window=64), green, tmp_path / "out")
+
+
 class Until(Collector):
     """Ends, or fails, after so many windows."""
+
+    about = {"function": "mean_rgb_of"}  # so each goes on where the other stopped
 
     def __init__(self, windows, error=None):
         self.left, self.error, self.ends, self.seen = windows, error, 0, 0
@@ -166,14 +192,17 @@ SCRIPT = """
 import sys, time
 import napari_wsi_heatmap as wh
 
-def slow(x, slides, windows):
-    time.sleep(0.05)
-    print(len(x), flush=True)
-    return x.double().mean((2, 3)).float()
+class Slow(wh.Collector):
+    about = {"function": "mean_rgb_of"}
+
+    def process(self, batch):
+        time.sleep(0.05)
+        print(len(batch.x), flush=True)
+        return batch.x.double().mean((2, 3)).float()
 
 paths, out, format = sys.argv[1].split(","), sys.argv[2], sys.argv[3]
 stream = wh.stream(paths, window=64, batch_size=8)
-wh.collect(stream, slow, out, format=format, names=list("rgb"), flush_s=0.2)
+wh.collect(stream, Slow, out, format=format, names=list("rgb"), flush_s=0.2)
 """
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import napari_wsi_heatmap as wh
 from made import noise, noise_slide
+from made_slides import write_tiff
 from napari_wsi_heatmap.errors import ExportError, StoreFullError
 from napari_wsi_heatmap.imports.pdmcsv import read_rows
 from napari_wsi_heatmap.slides.array import ArraySlide
@@ -22,6 +23,14 @@ def test_a_row_is_pydmeds_to_the_character(tmp_path):
         b"1373, 1894, 1630, 2150, 0, 256, 1.0, 1, 2, 2,"
         b"0.10000000149011612, nan, inf, 9.99999993922529e-09\n"
     )
+
+
+def test_a_path_names_the_slide(tmp_path):
+    path = write_tiff(tmp_path / "s.tif", [noise(100, 130)], tile=128)
+    with wh.PdmcsvWriter(tmp_path / "p.csv", path, window=64) as writer:
+        writer.write([0.5], [(0, 64)])
+    assert (tmp_path / "p.csv").read_text() == "0, 64, 100, 130, 0, 64, 1.0, 1, 1, 1,0.5\n"
+    assert json.loads((tmp_path / "p.csv.json").read_text())["slide"]["path"] == str(path)
 
 
 def test_places_are_pixels_of_the_level_and_the_downsample_is_openslides(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,13 +19,14 @@ from napari_wsi_heatmap.errors import ExportError
 from napari_wsi_heatmap.exports.target import check_target, written_at_once
 from napari_wsi_heatmap.rowfile import RowFile, whole_lines
 from napari_wsi_heatmap.sides import pair_of
+from napari_wsi_heatmap.slides import open_slide
+from napari_wsi_heatmap.slides.base import Slide
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
     from napari_wsi_heatmap.sides import Sides
-    from napari_wsi_heatmap.slides.base import Slide
 
 FLUSH_S = 3.0
 """Seconds between two flushes."""
@@ -56,7 +58,7 @@ class PdmcsvWriter:
     ----------
     path : path-like
         Its folder must exist. What is there is gone, unless `append`.
-    slide : Slide
+    slide : Slide or path
         The slide that the windows are of.
     window : int
         Side of a window, pixels of the level.
@@ -84,7 +86,7 @@ class PdmcsvWriter:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        slide: Slide,
+        slide: Slide | str | os.PathLike[str],
         *,
         window: Sides,
         level: int = 0,
@@ -102,15 +104,16 @@ class PdmcsvWriter:
                 self.path,
                 "choose another format",
             )
-        self._slide, self._kernel, self._level = slide, height, level
-        self._shape = slide.levels[level].shape
-        self._down = np.asarray(slide.levels[level].downsample)
-        self._downsample = average_downsample(slide.levels[0].shape, self._shape)
+        self._kernel, self._level = height, level
         self._head, self._flush_s, self._flushed = "", flush_s, time.monotonic()
         self._about = dict(about or {}) | {"names": None if names is None else list(names)}
         keep = whole_lines(self.path) if append and self.path.exists() else 0
-        self._file = RowFile(self.path, keep)
-        self._tell()
+        with nullcontext(slide) if isinstance(slide, Slide) else open_slide(slide) as looked:
+            self._shape = looked.levels[level].shape
+            self._down = np.asarray(looked.levels[level].downsample)
+            self._downsample = average_downsample(looked.levels[0].shape, self._shape)
+            self._file = RowFile(self.path, keep)
+            self._tell(looked)
 
     def write(self, values: Any, windows: Any) -> None:
         """Write the values of some windows.
@@ -175,9 +178,8 @@ class PdmcsvWriter:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _tell(self) -> None:
+    def _tell(self, slide: Slide) -> None:
         """Write what the rows leave out."""
-        slide = self._slide
         told = {
             "format": "pdmcsv",
             "generator": f"napari-wsi-heatmap {__version__}",

@@ -30,7 +30,7 @@ class Failures:
     told: set[Any] = field(default_factory=set)
     """Slides of which a window was told."""
     others_read: bool = False
-    """Whether slides that are left out as done were readable: then no later one is the last hope."""
+    """Whether slides that are left out as done were readable: the rest may all be broken."""
 
     def slide(self, name: Any, error: Exception) -> None:
         """Note a slide that cannot be opened, and tell it once."""
