@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -136,7 +137,8 @@ def gone(code: str) -> float:
         ended = subprocess.run(command, capture_output=True, text=True, check=True)
         now = time.time()
     assert not ended.stderr, ended.stderr
-    return now - float(ended.stdout.rpartition("last ")[2].split()[0])
+    # A model that says something may do so in the middle of the line.
+    return now - max(float(number) for number in re.findall(r"\d{9,}\.\d+", ended.stdout))
 
 
 def seconds(times: int) -> list[str]:

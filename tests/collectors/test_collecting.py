@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -137,7 +138,7 @@ def test_values_of_two_functions_are_not_mixed(tmp_path):
 class Until(Collector):
     """Ends, or fails, after so many windows."""
 
-    about = {"function": "mean_rgb_of"}  # so each goes on where the other stopped
+    about: ClassVar = {"function": "mean_rgb_of"}  # one goes on where the other stopped
 
     def __init__(self, windows, error=None):
         self.left, self.error, self.ends, self.seen = windows, error, 0, 0

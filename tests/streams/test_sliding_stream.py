@@ -259,7 +259,7 @@ def test_names_of_slides(tmp_path):
     def ids(*given, **kwargs):
         return [source.id for source in wh.stream(*given, **kwargs).sources]
 
-    for name in ("b.svs", "a.tif", "notes.txt"):
+    for name in ("b.svs", "a.tif", "notes.txt", ".hidden.svs"):
         (tmp_path / name).touch()
     assert ids("x.svs") == ["x.svs"]
     assert ids([tmp_path / "b.svs"]) == [str(tmp_path / "b.svs")]
@@ -268,6 +268,11 @@ def test_names_of_slides(tmp_path):
     assert ids([7, 8], path_of=lambda case: f"{case}.svs") == [7, 8]
     (tmp_path / "list.csv").write_text("id,slide\n1,a.tif\n2,b.svs\n")
     assert ids(tmp_path / "list.csv") == [str(tmp_path / "a.tif"), str(tmp_path / "b.svs")]
+    (tmp_path / "list.csv").write_text("id,Path,mpp\n1,a.tif,0.5\n")
+    assert ids(tmp_path / "list.csv") == [str(tmp_path / "a.tif")]
+    (tmp_path / "list.csv").write_text("name,mpp\na.tif,0.5\n")  # no row is taken for a slide
+    with pytest.raises(SlideOpenError, match="no column of slides"):
+        ids(tmp_path / "list.csv")
     (tmp_path / "list.txt").write_text("a.tif\n\nb.svs\n")
     assert ids(tmp_path / "list.txt") == [str(tmp_path / "a.tif"), str(tmp_path / "b.svs")]
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.errors import SlideError
 from napari_wsi_heatmap.mil.slidelist import bare, slides_in
-from napari_wsi_heatmap.slides import SLIDE_EXTENSIONS
+from napari_wsi_heatmap.slidetable import ENDINGS, read_slide_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-COLUMNS = ("slide", "path", "slide_path", "filename", "file", "slide_id")
-"""Names that the column of slides may have."""
-ENDINGS = (*SLIDE_EXTENSIONS, ".zarr")
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True)
@@ -83,31 +78,14 @@ def _found(slides: Any) -> list[CohortSlide]:
     return [_given(slides)]
 
 
-def _listed(table: Path) -> list[CohortSlide]:
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        what = f"the list cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise SlideError(what, table, "give a .csv in UTF-8") from error
-    if not rows:
-        return []
-    heading = [cell.strip().lower() for cell in rows[0]]
-    at = next((heading.index(name) for name in COLUMNS if name in heading), None)
-    if at is None and len(heading) > 1:
-        raise SlideError("no column of slides", table, f"call it {COLUMNS[0]} or {COLUMNS[1]}")
-    mpp = heading.index("mpp") if "mpp" in heading else None
-    lines = rows if at is None else rows[1:]
-    return [_row(table, row, at or 0, mpp) for row in lines]
-
-
-def _row(table: Path, row: Sequence[str], at: int, mpp: int | None) -> CohortSlide:
-    text = row[at].strip() if at < len(row) else ""
-    if not text:
-        raise SlideError(f"a row without a slide: {','.join(row)}", table, "fill it or remove it")
-    slide = _given(table.parent / os.path.expanduser(text))
-    stated = row[mpp].strip() if mpp is not None and mpp < len(row) else ""
-    return CohortSlide(slide.name, slide.path, _mpp(stated, table) if stated else None)
+def _listed(path: Path) -> list[CohortSlide]:
+    table = read_slide_table(path)
+    at = table.heading.index("mpp") if "mpp" in table.heading else None
+    found = []
+    for place, row in table.slides():
+        stated = row[at].strip() if at is not None and at < len(row) else ""
+        found.append(replace(_given(place), mpp=_mpp(stated, path) if stated else None))
+    return found
 
 
 def _mpp(text: str, table: Path) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,16 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsi_heatmap.errors import SlideOpenError
-from napari_wsi_heatmap.slides import SLIDE_EXTENSIONS
+from napari_wsi_heatmap.mil.slidelist import slides_in
 from napari_wsi_heatmap.slides.base import Slide
+from napari_wsi_heatmap.slidetable import ENDINGS, read_slide_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LISTS = (".csv", ".txt")
 """Endings of files that list slides."""
-COLUMNS = ("slide", "path", "slide_path", "slide_id", "file", "filename", "image")
-"""Columns of such a file that may hold the slides, the first found counts."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +70,19 @@ def _each(slides: Any) -> Iterable[Any]:
     if path.suffix.lower() in LISTS:
         return _listed(path)
     if path.is_dir() and not (path / "zarr.json").exists() and not (path / ".zattrs").exists():
-        return sorted(p for p in path.iterdir() if p.suffix.lower() in SLIDE_EXTENSIONS)
+        return [path / name for name in slides_in(path, ENDINGS)]
     return [slides]
 
 
 def _listed(path: Path) -> list[str]:
-    """Slides of a list, beside which relative paths lie."""
+    """Slides of a table, or of the lines of a text; relative paths are relative to it."""
+    if path.suffix.lower() != ".txt":
+        return [str(slide) for slide, _ in read_slide_table(path).slides()]
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row and row[0].strip()]
-    except (OSError, UnicodeError, csv.Error) as error:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeError) as error:
         raise SlideOpenError(f"the list cannot be read: {error}", path) from error
-    column = next((rows[0].index(name) for name in COLUMNS if rows and name in rows[0]), None)
-    names = [row[column or 0].strip() for row in rows[column is not None :]]
-    return [str(path.parent / name) for name in names]
+    return [str(path.parent / line.strip()) for line in lines if line.strip()]
 
 
 def _named(slide: Any) -> Source:
