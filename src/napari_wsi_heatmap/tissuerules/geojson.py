@@ -50,19 +50,24 @@ def geojson_mask(slide: Slide, path: str, grid: WindowGrid | None) -> TissueMask
 
 def _read(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise GridError("the tissue rule is no file", path, "give a GeoJSON file")
-        if size > MOST_BYTES:
-            raise GridError(
-                f"the file of polygons has {size >> 20} MB",
-                path,
-                f"at most {MOST_BYTES >> 20} MB are read: export tissue, not cells",
-            )
+        _refuse(path, path.stat().st_size)
         return path.read_bytes()
+    except GridError:
+        raise
     except (OSError, ValueError) as error:
         why = "no such file" if isinstance(error, FileNotFoundError) else one_line(error, 120)
         raise GridError(f"the file of polygons cannot be read: {why}", path) from error
+
+
+def _refuse(path: Path, size: int) -> None:
+    if not path.is_file():
+        raise GridError("the tissue rule is no file", path, "give a GeoJSON file")
+    if size > MOST_BYTES:
+        raise GridError(
+            f"the file of polygons has {size >> 20} MB",
+            path,
+            f"at most {MOST_BYTES >> 20} MB are read: export tissue, not cells",
+        )
 
 
 def _polygons(text: bytes, path: str) -> list[Polygon]:
