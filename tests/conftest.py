@@ -15,6 +15,9 @@ from napari_wsi_heatmap.slides import verdicts
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Of clusters that tests start themselves: see `napari_wsi_heatmap.cohort.cluster.CONFIG`.
+os.environ["DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED"] = "False"
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:

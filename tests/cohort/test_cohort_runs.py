@@ -107,6 +107,17 @@ def test_a_killed_worker_loses_nothing(slides, tmp_path, monkeypatch):
     assert {row["windows"] for row in rows[1:]} == {"56"}
 
 
+def test_nothing_watches_the_threads_of_a_run():
+    import dask
+
+    with (
+        dask.config.set({"distributed.worker.profile.enabled": True}),
+        cluster.hired(1, processes=False) as crew,
+    ):
+        (worker,) = crew.client.cluster.workers.values()
+        assert "profile" not in worker.periodic_callbacks
+
+
 def test_threads_continue_what_is_there(slides, tmp_path):
     first = wh.compute_cohort(slides, mean_grey, out=tmp_path, progress=False, **THREADS)
     assert [facts.computed for facts in first.slides] == [True] * 6

@@ -26,6 +26,13 @@ WORKERS_S = 120.0
 """Seconds until the first worker must be there; one of a batch system may wait in a queue."""
 GRACE_S = 0.5
 """Seconds that a process has for its end."""
+CONFIG = {
+    # A worker holds the slide it works on and no other: if it dies, no other is suspected.
+    "distributed.scheduler.worker-saturation": 1.0,
+    # It asks for the frames of all threads, by which Python 3.11 can lock itself up for ever while
+    # a thread ends (gh-106883), as threads of a run do.
+    "distributed.worker.profile.enabled": False,
+}
 GPU = "GPU"
 """Resource of workers that have one: a slide at a time is worked on with it."""
 
@@ -169,8 +176,7 @@ def _local(workers: int, processes: bool, port: int | None, gpus: int) -> Any:
         i: {"cls": kind, "options": worker | _gpu_options(i, gpus, processes)}
         for i in range(workers)
     }
-    # A worker holds the slide it works on and no other: if it dies, no other is suspected.
-    with dask.config.set({"distributed.scheduler.worker-saturation": 1.0}):
+    with dask.config.set(CONFIG):
         return known.SpecCluster(
             scheduler={"cls": known.Scheduler, "options": scheduler},
             workers=specs,
