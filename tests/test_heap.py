@@ -109,3 +109,10 @@ def test_an_error_inside_lets_go(calls):
     with pytest.raises(ValueError, match="inside"), heap.kept_memory():
         raise ValueError("inside")
     assert calls[-1] == "trim"
+
+
+def test_what_is_soon_needed_again_stays(calls):
+    with heap.kept_memory(give_back=False):
+        pass
+    assert "trim" not in calls
+    assert (heap.MMAP_THRESHOLD, heap.USUAL[heap.MMAP_THRESHOLD]) in calls

@@ -48,8 +48,15 @@ def glibc() -> Any:
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
-    """Keep what is freed inside this, for the whole process; elsewhere than on glibc nothing."""
+def kept_memory(*, give_back: bool = True) -> Iterator[None]:
+    """Keep what is freed inside this, for the whole process; elsewhere than on glibc nothing.
+
+    Parameters
+    ----------
+    give_back : bool
+        Whether what is free goes back to the system at the end: meanwhile no other thread gets
+        memory, a viewer's neither, for some 20 ms.
+    """
     library = glibc()
     if library is None:
         yield
@@ -64,7 +71,7 @@ def kept_memory() -> Iterator[None]:
         with _Users.lock:
             _Users.number -= 1
             if not _Users.number:
-                _let_go(library)
+                _let_go(library, give_back=give_back)
 
 
 def _keep(library: Any) -> None:
@@ -75,7 +82,8 @@ def _keep(library: Any) -> None:
     library.mallopt(ARENA_MAX, 1)
 
 
-def _let_go(library: Any) -> None:
+def _let_go(library: Any, *, give_back: bool) -> None:
     for parameter, value in USUAL.items():
         library.mallopt(parameter, value)
-    library.malloc_trim(0)
+    if give_back:
+        library.malloc_trim(0)

@@ -43,7 +43,7 @@ def two_of(pending: Mask) -> Index:
     return np.array(chosen, np.int64)
 
 
-@kept_memory()
+@kept_memory(give_back=False)  # the run begins at once, and a viewer waits
 def try_model(
     slide: Slide,
     predictor: Predictor,
